@@ -29,6 +29,7 @@ from mlops_kit.project.run_folder import list_run_folders, read_run_artifact
 from mlops_kit.project.run_manifest import RunManifest, read_manifest
 
 if TYPE_CHECKING:
+    from mlops_kit.db.operator_decisions import AcceptedReference
     from mlops_kit.db.tables import ApprovalOutcome
     from mlops_kit.registry.versions import ModelVersion
 
@@ -377,6 +378,36 @@ class ProjectClient:
         from mlops_kit.db.tables import ApprovalOutcome
 
         return self.record_decision(ApprovalOutcome.REJECTED, reason, run)
+
+    def enable_automatic_promotion(self, reason: str) -> None:
+        """Enable automatic promotion again, which two rollbacks in a row have stopped.
+
+        Raises
+        ------
+        KitError
+            If it is not stopped, the reason is empty, or the user may not decide.
+        """
+        from mlops_kit.db import operator_decisions
+
+        operator_decisions.enable_automatic_promotion(self.project, get_user_name(), reason)
+
+    def accept_reference(self, value: float, reason: str) -> AcceptedReference:
+        """Accept a value of the headline metric as the reference performance of the champion.
+
+        Windows whose labels are evaluated from then on are compared with it.
+
+        Raises
+        ------
+        KitError
+            If there is no champion, the reason is empty, or the user may not decide.
+        """
+        from mlops_kit.db import operator_decisions
+        from mlops_kit.registry import versions
+
+        champion = versions.require_champion(self.project)
+        return operator_decisions.accept_reference(
+            self.project, champion.version, value, get_user_name(), reason
+        )
 
     def get_report_path(self) -> Path:
         """Return the page to start from: ``index.html`` of the latest run."""

@@ -69,6 +69,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 _GROUPS: dict[str, typer.Typer] = {
     "notebook": scaffold_commands.notebook_app,
     "data": data_commands.data_app,
+    "promotion": model_commands.promotion_app,
+    "reference": model_commands.reference_app,
 }
 
 app = typer.Typer(

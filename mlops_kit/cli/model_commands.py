@@ -12,8 +12,26 @@ from mlops_kit.cli.options import ProjectOption, ReasonOption, RunArgument
 from mlops_kit.cli.run_commands import resume_and_report
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.extras import require_extra
+from mlops_kit.core.formatting import format_number
 
 _TABLE_SUFFIXES = (".csv", ".parquet")
+
+promotion_app = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="Enable automatic promotion again."
+)
+reference_app = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="Accept another reference performance."
+)
+
+
+@promotion_app.callback()
+def _describe_promotion_group() -> None:
+    """Enable automatic promotion again."""
+
+
+@reference_app.callback()
+def _describe_reference_group() -> None:
+    """Accept another reference performance."""
 
 
 def approve_command(
@@ -49,6 +67,31 @@ def rollback_command(reason: ReasonOption, project: ProjectOption = "") -> None:
 
     promotion = versions.roll_back(loader.load_project(project or None), get_user_name(), reason)
     output.print_text(f"Version {promotion.version} is the champion again.")
+
+
+@promotion_app.command("enable")
+def enable_promotion_command(reason: ReasonOption, project: ProjectOption = "") -> None:
+    """Enable automatic promotion again, which two rollbacks in a row have stopped."""
+    from mlops_kit.client import ProjectClient
+
+    ProjectClient(project or None).enable_automatic_promotion(reason)
+    output.print_text("Versions that pass their review are promoted automatically again.")
+
+
+@reference_app.command("accept")
+def accept_reference_command(
+    value: Annotated[float, typer.Argument(help="Value of the headline metric")],
+    reason: ReasonOption,
+    project: ProjectOption = "",
+) -> None:
+    """Accept a value as the reference performance of the champion."""
+    from mlops_kit.client import ProjectClient
+
+    accepted = ProjectClient(project or None).accept_reference(value, reason)
+    output.print_text(
+        f"Windows of version {accepted.version} are compared with {accepted.metric} "
+        f"{format_number(accepted.value)}."
+    )
 
 
 def predict_command(

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from mlops_kit.core.column_labels import NAME_COLUMNS, get_column_label
+from mlops_kit.core.column_labels import NAME_COLUMNS, get_column_label, label_names_html
 from mlops_kit.core.lazy import pd
 
 UNKNOWN_TEXT = "unknown"
@@ -142,6 +142,14 @@ def render_table_html(frame: pd.DataFrame, limit: int = 40) -> str:
 def find_name_columns(frame: pd.DataFrame) -> set[int]:
     """Return the positions of the columns whose values are names of columns."""
     return {position for position, name in enumerate(frame.columns) if name in NAME_COLUMNS}
+
+
+def label_sentence_html(sentence: str, frame: pd.DataFrame) -> str:
+    """Return the sentence of a result as escaped HTML, with the columns of its table labeled."""
+    names: list[str] = []
+    for position in sorted(find_name_columns(frame)):
+        names += frame.iloc[:, position].dropna().astype(str).tolist()
+    return label_names_html(sentence, names)
 
 
 def _get_cell_class(dtype: Any) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple
 
-from mlops_kit.core.formatting import format_number, render_table_html
+from mlops_kit.core.formatting import format_number, label_sentence_html, render_table_html
 from mlops_kit.core.frames import convert_foreign_frame
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.serialization import Serializable, to_json_value
@@ -81,7 +81,9 @@ class Result(Serializable):
         return f"{self.sentence}\n{rows.to_string(index=False)}"
 
     def _repr_html_(self) -> str:
-        return f"<p><b>{html.escape(self.sentence)}</b></p>{render_table_html(self.to_frame())}"
+        frame = self.to_frame()
+        sentence = label_sentence_html(self.sentence, frame)
+        return f"<p><b>{sentence}</b></p>{render_table_html(frame)}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -136,7 +138,7 @@ class Table(Result):
         notes = [f"<p class=note>{html.escape(note)}</p>" for note in self.notes]
         return (
             f"<h3>{html.escape(self.title)}</h3>"
-            f"<p><b>{html.escape(self.sentence)}</b></p>"
+            f"<p><b>{label_sentence_html(self.sentence, self.data)}</b></p>"
             f"{render_table_html(visible.rename(columns=headings))}"
             f"{''.join(notes)}"
         )
@@ -204,7 +206,8 @@ class Figure(Result):
     def _repr_html_(self) -> str:
         return (
             f"<figure role=img aria-label='{html.escape(self.title, quote=True)}'>{self.svg}"
-            f"<figcaption><b>{html.escape(self.sentence)}</b></figcaption></figure>"
+            f"<figcaption><b>{label_sentence_html(self.sentence, self.data)}</b></figcaption>"
+            "</figure>"
         )
 
 

@@ -23,6 +23,7 @@ _DEFAULT_MODULE = "mlops_kit.core.results"  # defines the result types that are 
 # Result types outside this package, which are only known once their module is imported.
 _DEFINING_MODULES = {
     "ContractReport": "mlops_kit.data.contract_validation",
+    "JointCost": "mlops_kit.stages.monitor.joint_cost",
     "ReferenceRefits": "mlops_kit.stats.refit_agreement",
     "Report": "mlops_kit.data.contract_validation",
     "SplitTable": "mlops_kit.data.splits",

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.extras import require_extra
-from mlops_kit.db import approvals
+from mlops_kit.core.formatting import format_number
+from mlops_kit.db import approvals, operator_decisions
 from mlops_kit.db.tables import ApprovalOutcome
 from mlops_kit.project.loader import Project
 from mlops_kit.project.run_folder import list_run_folders, read_run_artifact
@@ -62,6 +63,8 @@ def build_actions(project: Project) -> dict[str, Action]:
         "rollback": partial(_roll_back_version, project),
         "acknowledge": partial(_acknowledge_incident, project),
         "retrain": partial(_request_retraining, project),
+        "enable_promotion": partial(_enable_promotion, project),
+        "accept_reference": partial(_accept_reference, project),
     }
 
 
@@ -257,6 +260,37 @@ def _request_retraining(project: Project, actor: str, values: Mapping[str, str])
     log = project.resolve_path(".mlops") / "watch.log"
     _start_command(project, log, "watch", "--once", "--as-of", request.as_of)
     return "A new version is being trained; this page will show the result."
+
+
+def _enable_promotion(project: Project, actor: str, values: Mapping[str, str]) -> str:
+    """Enable automatic promotion again, which two rollbacks in a row have stopped."""
+    (reason,) = _require_fields(values, "reason")
+    operator_decisions.enable_automatic_promotion(project, actor, reason)
+    return "Versions that pass their review are promoted automatically again."
+
+
+def _accept_reference(project: Project, actor: str, values: Mapping[str, str]) -> str:
+    """Accept the realized performance that a page shows as the reference of its version.
+
+    Raises
+    ------
+    KitError
+        If the page sent no number.
+    """
+    version, text, reason = _require_fields(values, "version", "value", "reason")
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise KitError(
+            f"{text!r} is not a reference performance",
+            "the number that the page showed",
+            _RELOAD_HINT,
+        ) from error
+    accepted = operator_decisions.accept_reference(project, version, value, actor, reason)
+    return (
+        f"Windows of version {version} are compared with {format_number(accepted.value)} from now "
+        "on."
+    )
 
 
 def _roll_back_version(project: Project, actor: str, values: Mapping[str, str]) -> str:

@@ -9,17 +9,20 @@ from functools import cached_property
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from mlops_kit.core.column_labels import list_labeled_names
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.results import CheckOutcome, Verdict
 from mlops_kit.dashboards.monitoring_data import MonitoringData
 from mlops_kit.dashboards.page_base import make_run_link
 from mlops_kit.dashboards.rendering import Html
 from mlops_kit.dashboards.text_formats import format_event_time
+from mlops_kit.db.tables import IncidentRecord
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.stages.monitor.incidents import IncidentSeverity
 from mlops_kit.stats.metrics import METRICS, Metric
 
+_DRIFT_SIGNAL = "drift"
 REFRESH_COMMAND = "mlops watch --once"
 _PERFORMANCE_CHECK = "realised"  # stored by earlier versions
 _DAY_NAMES = {0: "today", 1: "tomorrow"}  # by days from now
@@ -142,3 +145,8 @@ class MonitoringContext:
     def make_link(self, path: Path, text: str) -> Html | str:
         """Make a link to a file of a run."""
         return make_run_link(self.project, self.file, path, text)
+
+
+def list_named_columns(incident: IncidentRecord) -> list[str]:
+    """List the columns with a label that the texts of an incident name: drift names columns."""
+    return list_labeled_names() if incident.signal == _DRIFT_SIGNAL else []

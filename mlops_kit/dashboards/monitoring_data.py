@@ -25,6 +25,7 @@ from mlops_kit.dashboards.stored_reviews import (
 )
 from mlops_kit.db.approvals import list_promotions
 from mlops_kit.db.engine import open_transaction, query_records
+from mlops_kit.db.operator_decisions import find_accepted_reference
 from mlops_kit.db.tables import (
     RETRAINING_DUE,
     IncidentRecord,
@@ -52,7 +53,10 @@ _MAX_MISSED_PASSES = 2  # the watch has stopped, or replays the past, after so m
 
 @dataclass(frozen=True)
 class DriftRow:
-    """The drift of one column in a window; ``cost`` is None where it is not known."""
+    """The drift of one column in a window; ``cost`` is None where it is not known.
+
+    With ``outside_support`` it is unknown because the reference has no such rows.
+    """
 
     column: str
     kind: str
@@ -63,6 +67,7 @@ class DriftRow:
     missing_reference: float | None
     missing_current: float | None
     cost: float | None
+    outside_support: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -339,6 +344,9 @@ class MonitoringData:
 
     def get_reference(self, version: str) -> float | None:
         """Return the reference performance of a version; None if it is not known."""
+        accepted = find_accepted_reference(self.project, version)
+        if accepted is not None:
+            return accepted.value
         for window in self.labeled_windows:
             if window.version == version and window.reference is not None:
                 return window.reference

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from mlops_kit.core.column_labels import label_names
 from mlops_kit.core.formatting import format_number
 from mlops_kit.dashboards.monitoring_context import (
     REFRESH_COMMAND,
     MonitoringContext,
     MonitoringStatus,
+    list_named_columns,
 )
 from mlops_kit.dashboards.monitoring_data import DriftRow, MonitoredWindow
+from mlops_kit.dashboards.operator_actions import make_operator_actions
 from mlops_kit.dashboards.page_base import guard_html
 from mlops_kit.dashboards.rendering import (
     Html,
@@ -126,7 +129,8 @@ def summarize_performance(context: MonitoringContext) -> str:
         return f"{summary}."
     problem = f"{len(incidents)} incidents are open"
     if len(incidents) == 1:
-        problem = lowercase_first(incidents[0].title)
+        title = label_names(incidents[0].title, list_named_columns(incidents[0]))
+        problem = lowercase_first(title)
     return f"{summary}, but {problem}."
 
 
@@ -243,7 +247,9 @@ def _describe_drift(context: MonitoringContext, window: MonitoredWindow) -> Html
         return Html("No column has drifted.")
     costly = _choose_costliest(drifted)
     cost = "what that costs is not known"
-    if costly.cost is not None:
+    if costly.outside_support:
+        cost = "it is outside the training support, so what that costs is not known"
+    elif costly.cost is not None:
         cost = context.describe_drift_cost(costly.cost)
     return Html("<b>{}</b> has drifted from the reference; {}.").format(
         make_column_name(costly.column), cost
@@ -251,7 +257,10 @@ def _describe_drift(context: MonitoringContext, window: MonitoredWindow) -> Html
 
 
 def _choose_costliest(rows: list[DriftRow]) -> DriftRow:
-    """Choose the row with the highest known cost, else the first."""
+    """Choose a row outside the training support, else the highest cost, else the first row."""
+    for row in rows:
+        if row.outside_support:
+            return row
     known = [row for row in rows if row.cost is not None]
     return max(
         known,
@@ -286,6 +295,7 @@ def _list_actions(context: MonitoringContext) -> list[ActionView]:
     """List the decisions that can be taken: retrain, roll back, acknowledge."""
     actions = [_make_retrain_action(context)]
     actions.extend(make_rollback_actions(context.data.current_promotion))
+    actions.extend(make_operator_actions(context))
     incidents = context.data.unacknowledged_incidents
     if incidents:
         options = [SelectOption(str(incident.id), incident.title) for incident in incidents]

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
+from mlops_kit.core.column_labels import label_names_html
 from mlops_kit.core.formatting import format_money, format_number, format_percent
 from mlops_kit.dashboards.check_tables import count_checks, make_check_table, make_outcome_cell
 from mlops_kit.dashboards.monitoring_charts import make_volume_chart
-from mlops_kit.dashboards.monitoring_context import REFRESH_COMMAND, MonitoringContext
+from mlops_kit.dashboards.monitoring_context import (
+    REFRESH_COMMAND,
+    MonitoringContext,
+    list_named_columns,
+)
 from mlops_kit.dashboards.monitoring_data import (
     ENDPOINT_ORIGIN,
     MAX_DELAY_LABELS,
@@ -23,6 +28,10 @@ from mlops_kit.dashboards.monitoring_records import (
     format_retraining_reason,
     make_action_cell,
     make_severity_cell,
+)
+from mlops_kit.dashboards.operator_actions import (
+    show_operator_decisions,
+    show_predecessor_comparisons,
 )
 from mlops_kit.dashboards.page_base import CardContent, build_card
 from mlops_kit.dashboards.rendering import Html
@@ -49,6 +58,7 @@ from mlops_kit.dashboards.view_models import (
     make_notes,
     make_optional_table,
     make_paragraph,
+    make_sentence,
     make_status,
     make_table,
     make_titled_cell,
@@ -172,11 +182,26 @@ def _show_drift(context: MonitoringContext) -> CardContent:
         return CardContent(_NO_WINDOW_NOTE)
     table = window.monitoring.drift
     period = format_period(window.start, window.end, context.zone)
-    note = (
-        f"{period}, {window.monitoring.rows:,} rows of version {window.version}. "
-        f"{table.sentence} An alert needs an effect of {context.config.monitor.alert_effect:g} "
-        "and significance. The cost is estimated only for columns that drifted."
+    note = Html(
+        "{}, {:,} rows of version {}. {} An alert needs an effect of {:g} and significance. The "
+        "cost is estimated only for columns that drifted."
+    ).format(
+        period,
+        window.monitoring.rows,
+        window.version,
+        make_sentence(table),
+        context.config.monitor.alert_effect,
     )
+    joint_cost = window.monitoring.joint_cost
+    if joint_cost is not None:
+        joint_text = "is not known: window and reference hardly overlap"
+        if joint_cost.cost is not None:
+            joint_text = f"is about {format_number(joint_cost.cost)} of {context.metric.title}"
+        note += (
+            f" The cost of the joint drift of all features {joint_text} (effective sample: "
+            f"{joint_cost.effective_rows:,} reference rows; a classifier tells the window from the "
+            f"reference with ROC-AUC {format_number(joint_cost.domain_auc)})."
+        )
     headings = (
         "Column",
         "Kind",
@@ -195,6 +220,8 @@ def _show_drift(context: MonitoringContext) -> CardContent:
 def _make_drift_cells(row: DriftRow) -> tuple[object, ...]:
     """Make the cells of a column's drift."""
     cost = format_optional(row.cost, format_number)
+    if row.outside_support:
+        cost = "unknown: outside the training support"
     missing = f"{_format_share(row.missing_reference)} → {_format_share(row.missing_current)}"
     status = row.status.replace("_", " ")
     p_value = _format_p_value(row.adjusted_p)
@@ -313,6 +340,7 @@ def _show_incidents(context: MonitoringContext) -> CardContent:
     incidents = [*context.data.open_incidents, *context.data.closed_incidents]
     rows = []
     for incident in incidents:
+        columns = list_named_columns(incident)
         closed = ""
         if incident.closed_at is not None:
             closed = make_day_cell(format_day(incident.closed_at, zone))
@@ -323,7 +351,10 @@ def _show_incidents(context: MonitoringContext) -> CardContent:
         rows.append(
             (
                 make_severity_cell(incident),
-                make_titled_cell(incident.title, incident.message),
+                make_titled_cell(
+                    Html(label_names_html(incident.title, columns)),
+                    Html(label_names_html(incident.message, columns)),
+                ),
                 make_day_cell(format_day(incident.opened_at, zone)),
                 closed,
                 incident.window_count,
@@ -399,6 +430,8 @@ def build_service_tab(context: MonitoringContext) -> Html:
     cards = (
         build_card("Promotions", lambda: _show_promotions(context), hint, 7),
         build_card("Labels", lambda: _show_labels(context), hint, 5),
+        build_card("Champion vs predecessor", lambda: show_predecessor_comparisons(context), hint),
+        build_card("Decisions of operators", lambda: show_operator_decisions(context), hint),
         build_card("Predictions by origin", lambda: _show_requests(context), hint),
     )
     return Html(GridView(cards))

@@ -36,7 +36,8 @@ _KERNEL_ID = re.compile(r'"kernelId": "([\w-]+)"')  # our template writes it bef
 _LIVE_WIDGET_MIME_TYPE = "widget-view+json"
 _BAD_REQUEST = 400
 _STATUS_CODES: dict[type[KitError], int] = {NotAllowedError: 403, RunFailedError: 409}
-_OPERATOR_ACTIONS = {"rollback", "acknowledge", "retrain"}  # the others are taken by approvers
+# The others are taken by approvers.
+_OPERATOR_ACTIONS = {"rollback", "acknowledge", "retrain", "enable_promotion", "accept_reference"}
 _NO_NAME_REASON = (
     "A shared token identifies nobody, so this page is read-only. Set dashboard.identity_provider "
     "in mlops.yaml to identify people."

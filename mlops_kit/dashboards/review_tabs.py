@@ -44,6 +44,7 @@ from mlops_kit.dashboards.view_models import (
     make_notes,
     make_optional_table,
     make_paragraph,
+    make_sentence,
     make_stored_table,
     make_table,
 )
@@ -72,7 +73,7 @@ def _build_stored_table_card(context: ReviewContext, title: str, artifact: str) 
 
     def show_table() -> CardContent:
         table = context.review.read_table(artifact)
-        return CardContent(table.sentence, make_stored_table(table))
+        return CardContent(make_sentence(table), make_stored_table(table))
 
     return build_card(title, show_table, RERUN_REVIEW_COMMAND)
 
@@ -164,12 +165,13 @@ def _show_slices(context: ReviewContext) -> CardContent:
             overall = row.value - metric.compute_gain(row.gap or 0.0, 0.0)
         text = f"{format_number(row.value)} · {row.rows:,} rows"
         color = _SLICE_COLORS[SliceStatus(row.status)]
-        values.append(ValueInterval(row.slice, row.value, row.low, row.high, text, color))
+        name = make_column_name(row.slice)
+        values.append(ValueInterval(name, row.value, row.low, row.high, text, color))
     blocks: list[Block] = []
     if values:
         overall_text = f"all rows: {format_number(overall)}"
         blocks.append(make_value_chart(values, overall, overall_text, "Slices with intervals"))
-    return CardContent(table.sentence, (*blocks, *make_stored_table(table)))
+    return CardContent(make_sentence(table), (*blocks, *make_stored_table(table)))
 
 
 def build_explanations_tab(context: ReviewContext) -> Html:
@@ -189,7 +191,7 @@ def _show_importance(context: ReviewContext) -> CardContent:
     for row in read_records(table, ImportanceRow)[:_MAX_SHOWN_FEATURES]:
         bars.append((make_column_name(row.feature), row.importance, format_number(row.importance)))
     label = "Permutation importance: drop of the headline metric when a feature is shuffled"
-    return CardContent(table.sentence, (make_bar_strips(bars, label), *make_notes(table)))
+    return CardContent(make_sentence(table), (make_bar_strips(bars, label), *make_notes(table)))
 
 
 def _show_what_if(context: ReviewContext) -> CardContent:
@@ -215,7 +217,7 @@ def _show_what_if(context: ReviewContext) -> CardContent:
         )
     )
     views = [_make_what_if_part(context, part, largest) for part in parts.values()]
-    return CardContent(table.sentence, (chooser, *views, *make_notes(table)))
+    return CardContent(make_sentence(table), (chooser, *views, *make_notes(table)))
 
 
 def _make_what_if_select(

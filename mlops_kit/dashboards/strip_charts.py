@@ -261,7 +261,8 @@ def make_value_chart(
     overall_mark = StripMark(StripShape.DASHED_LINE, to_position(overall))
     rows = []
     for item in values:
-        strip_label = f"{item.name}: {item.text}; interval from {item.low:.3g} to {item.high:.3g}"
+        interval = f"interval from {item.low:.3g} to {item.high:.3g}"
+        strip_label = f"{_strip_tags(item.name)}: {item.text}; {interval}"
         low, value, high = (to_position(v) for v in (item.low, item.value, item.high))
         marks = (overall_mark, *_make_interval_marks(low, value, high, item.color))
         rows.append(StripRow(item.name, strip_label, marks, item.text))
@@ -286,6 +287,10 @@ def make_bar_strips(bars: Sequence[tuple[str, float, str]], label: str) -> Strip
         width = max(abs(value) / largest * 100, _MIN_BAR_WIDTH)
         color = Color.PRIMARY if value > 0 else Color.NEUTRAL
         bar = StripMark(StripShape.BAR, 0, width, color)
-        spoken_name = name.striptags() if isinstance(name, Html) else name
-        rows.append(StripRow(name, f"{spoken_name}: {text}", (bar,), text))
+        rows.append(StripRow(name, f"{_strip_tags(name)}: {text}", (bar,), text))
     return StripChartView(label, tuple(rows), "bars")
+
+
+def _strip_tags(name: str) -> str:
+    """Return a name as a screen reader reads it."""
+    return name.striptags() if isinstance(name, Html) else name

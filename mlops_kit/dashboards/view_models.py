@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from markupsafe import Markup
 
 from mlops_kit.core.column_labels import get_column_label
-from mlops_kit.core.formatting import find_name_columns, format_cell_html
+from mlops_kit.core.formatting import find_name_columns, format_cell_html, label_sentence_html
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import KeyNumber, Table
 from mlops_kit.dashboards.rendering import Html, render_macro
@@ -364,6 +364,11 @@ def make_stored_table(table: Table) -> tuple[Block, ...]:
     data = table.data[list(table.visible_columns)] if table.visible_columns else table.data
     headings = {column: f"{column} ({unit})" for column, unit in table.units.items()}
     return *make_frame_table(data.rename(columns=headings)), *make_notes(table)
+
+
+def make_sentence(table: Table) -> Html:
+    """Make the sentence of a stored table, with the columns that it names as readers see them."""
+    return Html(label_sentence_html(table.sentence, table.data))
 
 
 def make_notes(table: Table) -> tuple[Html, ...]:

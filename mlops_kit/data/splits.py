@@ -75,7 +75,7 @@ def split_rows(
         If the labeled rows have one class only, a class is too rare, train or test would be too
         small, or weights of labeled rows cannot be used.
     """
-    frame = to_pandas(frame)
+    frame = _hide_excluded_labels(to_pandas(frame), config)
     check_row_weights(frame, config)
     is_labeled = frame[config.target].notna()
     parts = assign_parts(frame, config, is_labeled, seed)
@@ -85,6 +85,23 @@ def split_rows(
     rows = frame.copy(deep=False)
     rows.insert(_find_first_feature(frame, config), PART_COLUMN, parts)
     return rows, _describe_parts(rows, config)
+
+
+def _find_excluded_rows(frame: pd.DataFrame, config: ProjectConfig) -> pd.Series:
+    """Find the rows of the days that neither train nor evaluate a model."""
+    if config.time is None or not config.validation.excluded_days:
+        return pd.Series(False, index=frame.index)
+    local_days = frame[config.time].dt.tz_convert(config.timezone).dt.strftime("%Y-%m-%d")
+    is_excluded: pd.Series = local_days.isin(config.validation.excluded_days)
+    return is_excluded
+
+
+def _hide_excluded_labels(frame: pd.DataFrame, config: ProjectConfig) -> pd.DataFrame:
+    """Hide the labels of excluded days: no fit and no evaluation uses a row without a label."""
+    is_excluded = _find_excluded_rows(frame, config)
+    if not is_excluded.any():
+        return frame
+    return frame.assign(**{config.target: frame[config.target].mask(is_excluded)})
 
 
 def _find_first_feature(frame: pd.DataFrame, config: ProjectConfig) -> int:
@@ -193,6 +210,13 @@ def _describe_parts(frame: pd.DataFrame, config: ProjectConfig) -> SplitTable:
             "when it begins."
         )
     notes += _describe_change(frame, config)
+    excluded_rows = int(_find_excluded_rows(frame, config).sum())
+    if excluded_rows:
+        days = ", ".join(config.validation.excluded_days)
+        notes.append(
+            f"{excluded_rows:,} rows of excluded days ({days}) count as unlabelled: they neither "
+            "train nor evaluate the model."
+        )
     notes += _describe_groups(frame, rows_by_part.get(_HELD_OUT_GROUP, 0), config)
     return SplitTable(
         title="Training set and held-out set",

@@ -228,6 +228,28 @@ class RetrainingRecord(_NumberedRow, Base):
     run_id: Mapped[str] = mapped_column("run", default="")
 
 
+class PredecessorComparisonRecord(_NumberedRow, Base):
+    """What a window shows of a new champion beside the version that it replaced."""
+
+    __tablename__ = "predecessor_comparisons"
+    __table_args__ = (sa.UniqueConstraint("model", "promotion_number", "window_start"),)
+    promotion_number: Mapped[int]
+    window_start: Mapped[str]
+    compared_at: Mapped[str]
+    comparison_json: Mapped[str]
+
+
+class OperatorDecisionRecord(_NumberedRow, Base):
+    """A decision of a person about the watch of a model; ``kind`` is a ``DecisionKind``."""
+
+    __tablename__ = "operator_decisions"
+    kind: Mapped[str]
+    actor: Mapped[str]
+    reason: Mapped[str]
+    decided_at: Mapped[str]
+    value_json: Mapped[str]
+
+
 class WatchRecord(Base):
     """How far ``mlops watch`` has processed a model's data."""
 

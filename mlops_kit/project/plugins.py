@@ -300,7 +300,7 @@ def _import_module(module: str) -> None:
             extensions.import_extensions(module, lambda: importlib.import_module(module))
     except KitError as error:
         raise PluginError(
-            f"the plugin {module!r} cannot be loaded: {error.message}",
+            f"the plugin {module!r} cannot be loaded: {error.message}{_find_place(error)}",
             error.expected,
             error.hint or hint,
         ) from error

@@ -48,7 +48,7 @@ class Alert:
     signal : str
         The name of the incident's signal, such as ``drift``.
     severity : str
-        ``act`` (``IncidentSeverity.CRITICAL``) or ``watch`` (``WARNING``).
+        ``act`` or ``watch``.
     title : str
         The title of the incident.
     sentence : str

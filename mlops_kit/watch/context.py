@@ -10,9 +10,11 @@ import sqlalchemy as sa
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.progress import ProgressReporter
+from mlops_kit.core.results import Interval
 from mlops_kit.data.source import SourceHistory
 from mlops_kit.db import approvals
 from mlops_kit.db.engine import query_records
+from mlops_kit.db.operator_decisions import find_accepted_reference
 from mlops_kit.db.tables import WindowRecord
 from mlops_kit.project.loader import Project
 from mlops_kit.registry import versions
@@ -62,11 +64,18 @@ class WatchContext:
         return self._champion
 
     def get_reference(self, version: str) -> ReferenceData:
-        """Get what a version was evaluated on."""
+        """Get what a version was evaluated on.
+
+        Its performance is the reviewed one, or what a person accepted in its place.
+        """
         if version not in self._references:
             described_version = versions.load_version(self.project, version)
             self._references[version] = load_reference(self.project, described_version)
-        return self._references[version]
+        reference = self._references[version]
+        accepted = find_accepted_reference(self.project, version)
+        if accepted is None:
+            return reference
+        return reference._replace(performance=Interval(accepted.value))
 
     def list_monitored_windows(self) -> list[WindowRecord]:
         """List the windows monitored so far, in their order."""

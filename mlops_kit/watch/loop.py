@@ -31,6 +31,7 @@ from mlops_kit.watch.monitoring import (
     list_unmonitored_windows,
     monitor_window,
 )
+from mlops_kit.watch.predecessor import roll_back_worse_champion
 from mlops_kit.watch.retraining import follow_up_retrainings
 from mlops_kit.watch.row_scoring import score_new_rows
 from mlops_kit.watch.status import format_local_time, summarize_watch
@@ -73,6 +74,7 @@ class Watcher:
         for start, end in list_unmonitored_windows(context, progress, as_of):
             monitor_window(context, start, end, as_of)
         evaluate_due_labels(context, as_of)
+        roll_back_worse_champion(context, as_of)
         follow_up_retrainings(context, as_of)
 
     def load_progress(self, since: datetime | None = None) -> WatchRecord:

@@ -131,10 +131,10 @@ def _list_filled_windows(
     return list_filled_windows(datetime.fromisoformat(start), row_times, rows)
 
 
-def _select_window_predictions(
+def select_window_predictions(
     context: WatchContext, start: datetime, end: datetime, version: str = ""
 ) -> WindowPredictions:
-    """Select a window's predictions of one version.
+    """Select a window's predictions of one version, with their labels.
 
     Without a named version it is the last one that scored enough rows to be monitored, else the
     one with the most rows, else the champion.
@@ -173,7 +173,7 @@ def _look_up_sampling(
     return sampling
 
 
-def _decode_features(rows: pd.DataFrame, reference: ReferenceData) -> pd.DataFrame:
+def decode_features(rows: pd.DataFrame, reference: ReferenceData) -> pd.DataFrame:
     """Decode the logged features; timestamps, which are logged as text, become timestamps again."""
     features = predictions.decode_feature_values(rows, reference.feature_names)
     for name in features:
@@ -195,10 +195,10 @@ def _choose_version(
 
 def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of: datetime) -> None:
     """Monitor a window without labels, and open incidents for what persists."""
-    window_predictions = _select_window_predictions(context, start, end)
+    window_predictions = select_window_predictions(context, start, end)
     rows = window_predictions.rows
     reference = context.get_reference(window_predictions.version)
-    feature_values = _decode_features(rows, reference)
+    feature_values = decode_features(rows, reference)
     analyzed = analyze_unlabeled_window(
         context.project,
         reference,
@@ -237,7 +237,7 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
             {"drift", "schema", *list_signal_names(SignalTime.WINDOW_ENDED)},
             signals,
             format_timestamp(as_of),
-            f"no longer observed as of {context.format_time(as_of)}",
+            f"not observed {_format_window(context, start, end)}",
         )
     summary = (
         f"{context.format_time(start)} to {context.format_time(end)} monitored: "
@@ -290,6 +290,10 @@ def _detect_signals(
     ]
 
 
+def _format_window(context: WatchContext, start: datetime, end: datetime) -> str:
+    return f"from {context.format_time(start)} to {context.format_time(end)}"
+
+
 def evaluate_due_labels(context: WatchContext, as_of: datetime) -> None:
     """Evaluate the labels of the windows whose labels are due.
 
@@ -313,7 +317,7 @@ def _evaluate_labels(
     """Evaluate the labels of a window: realized performance, incidents, retraining decision."""
     start = datetime.fromisoformat(window.start)
     end = datetime.fromisoformat(window.end)
-    window_predictions = _select_window_predictions(context, start, end, window.version)
+    window_predictions = select_window_predictions(context, start, end, window.version)
     rows = window_predictions.rows
     monitoring = WindowMonitoring.from_json(window.monitoring_json)
     reference = context.get_reference(window.version)
@@ -336,7 +340,7 @@ def _evaluate_labels(
         end=end,
         version=window.version,
         predictions=rows,
-        features=_decode_features(rows, reference),
+        features=decode_features(rows, reference),
         monitoring=monitoring,
         performance=performance,
     )
@@ -459,7 +463,18 @@ def _store_performance(
     """Store an evaluation, its incidents and its decision; return a line per incident."""
     decision = evaluation.decision
     labels_due_at = datetime.fromisoformat(window.end) + context.config.label_delay
-    champion_version = context.get_champion().version.version
+    performance_signals = [
+        signal for signal in evaluation.signals if signal.name in incidents.PERFORMANCE_SIGNALS
+    ]
+    other_signals = [
+        signal for signal in evaluation.signals if signal.name not in incidents.PERFORMANCE_SIGNALS
+    ]
+    recovery = ""
+    if window.version == context.get_champion().version.version:
+        recovery = incidents.describe_recovery(evaluation.performance.verdicts)
+    period = _format_window(
+        context, datetime.fromisoformat(window.start), datetime.fromisoformat(window.end)
+    )
     statement = (
         sa.update(WindowRecord)
         .where(WindowRecord.id == window.id, WindowRecord.realized_json.is_(None))
@@ -473,16 +488,18 @@ def _store_performance(
         incident_lines = incidents.update_incidents(
             transaction,
             context.config,
-            {
-                REALIZED_PERFORMANCE_CHECK,
-                CONCEPT_DRIFT_CHECK,
-                _BLOCKED_SIGNAL,
-                *list_signal_names(SignalTime.LABELS_DUE),
-            },
-            evaluation.signals,
+            {_BLOCKED_SIGNAL, *list_signal_names(SignalTime.LABELS_DUE)},
+            other_signals,
             format_timestamp(as_of),
-            f"no longer observed as of {context.format_time(as_of)}, "
-            f"with version {champion_version}",
+            f"not observed {period}",
+        )
+        incident_lines += incidents.update_incidents(
+            transaction,
+            context.config,
+            set(incidents.PERFORMANCE_SIGNALS) if recovery else set(),
+            performance_signals,
+            format_timestamp(as_of),
+            f"performance is back at its reference {period}, version {window.version}: {recovery}",
         )
         transaction.add(
             RetrainingRecord(

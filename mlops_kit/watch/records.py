@@ -13,6 +13,7 @@ from typing import Any
 
 from mlops_kit.core.results import CheckOutcome, Interval, Table, Verdicts
 from mlops_kit.core.serialization import from_json_value, to_json_value
+from mlops_kit.stages.monitor.joint_cost import JointCost
 from mlops_kit.stages.retrain.policy import RetrainingDecision
 from mlops_kit.stats.monitoring_tables import upgrade_monitoring_table
 
@@ -55,6 +56,8 @@ class WindowMonitoring:
         Rows of the window that the data contract rejects; they have no score.
     contract_sentence : str
         What the contract rejects in the window, or accepts although it is new; else empty.
+    joint_cost : JointCost or None
+        What the joint drift of all features costs; None where nothing drifted.
     """
 
     rows: int
@@ -67,6 +70,7 @@ class WindowMonitoring:
     rows_by_version: Mapping[str, int]
     rejected_rows: int = 0
     contract_sentence: str = ""
+    joint_cost: JointCost | None = None
 
     def to_json(self) -> str:
         """Convert to the JSON text that the database stores."""
@@ -87,6 +91,7 @@ class WindowMonitoring:
             rows_by_version=stored.get("rows_by_version", {}),
             rejected_rows=stored.get("rejected_rows", 0),
             contract_sentence=stored.get("contract_sentence", ""),
+            joint_cost=stored.get("joint_cost"),
         )
 
     @staticmethod

@@ -25,6 +25,7 @@ from mlops_kit.stages.retrain.policy import PERFORMANCE_REASONS, RetrainingActio
 from mlops_kit.watch.change_detection import find_suspected_change
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.records import WindowPerformance
+from mlops_kit.watch.row_quarantine import quarantine_faulty_days
 from mlops_kit.watch.status import format_local_time
 
 POLICY_ACTOR = "policy"  # who decided on a retraining, if it was not a person
@@ -105,6 +106,7 @@ def _run_retraining(context: WatchContext, retraining: RetrainingRecord, as_of: 
 
     context.report_lines(as_of, [f"retraining, decided by {retraining.actor}"])
     settings = _make_run_settings(context, retraining, as_of)
+    settings.update(quarantine_faulty_days(context, as_of))
     project = context.project.with_values("the watch", as_of=as_of, until=as_of, **settings)
     manifest = runner.run_pipeline(
         project,

@@ -41,13 +41,14 @@ from mlops_kit.stages.monitor.drift_sides import (
     replace_class_probabilities,
 )
 from mlops_kit.stages.monitor.drift_tests import SideWeights, make_side_weights
+from mlops_kit.stages.monitor.joint_cost import JointCost, estimate_joint_cost
 from mlops_kit.stages.monitor.profile_scan import profile_parquet
 from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
 from mlops_kit.stages.monitor.schema import check_schema
 from mlops_kit.stages.monitor.season import DriftHistory, mark_seasonal_drift
 from mlops_kit.stages.retrain.policy import CONCEPT_DRIFT_CHECK
 from mlops_kit.stats.metrics import METRICS
-from mlops_kit.stats.monitoring_tables import DriftStatus
+from mlops_kit.stats.monitoring_tables import OUTSIDE_SUPPORT_COLUMN, DriftStatus
 from mlops_kit.stats.weights import compute_weighted_mean
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 
@@ -246,7 +247,41 @@ def analyze_unlabeled_window(
         sketches=_compare_distributions(expected, current, weights),
         verdicts=Verdicts.from_verdicts(verdicts),
         rows_by_version=rows_by_version,
+        joint_cost=_estimate_joint_cost(drift_table, estimated, reference, inputs, config),
     )
+
+
+def _estimate_joint_cost(
+    drift_table: Table,
+    estimated: Interval,
+    reference: ReferenceData,
+    inputs: pd.DataFrame,
+    config: ProjectConfig,
+) -> JointCost | None:
+    """Estimate what the joint drift costs, where a column or the estimate has changed."""
+    has_changed = _has_estimate_dropped(estimated, reference, config)
+    if len(drift_table.data):
+        has_changed |= bool(drift_table.data["status"].isin(_COSTED_DRIFT_STATUSES).any())
+    if not has_changed:
+        return None
+    return estimate_joint_cost(
+        reference.rows,
+        inputs,
+        [name for name in reference.feature_names if name in reference.rows],
+        config,
+        get_row_weights(reference.rows, config),
+    )
+
+
+def _has_estimate_dropped(
+    estimated: Interval, reference: ReferenceData, config: ProjectConfig
+) -> bool:
+    """Whether the estimate is worse than the reference performance by more than the margin."""
+    reviewed = reference.performance.value if reference.performance else None
+    if estimated.value is None or reviewed is None:
+        return False
+    gain = METRICS[config.headline_metric].compute_gain(estimated.value, reviewed)
+    return gain < -config.review.margin
 
 
 def _compare_distributions(
@@ -293,7 +328,7 @@ def _measure_drift_with_cost(
         is_costed = table.data["status"].isin(_COSTED_DRIFT_STATUSES)
         drifted_columns = table.data.loc[is_costed, "column"].tolist()
     cost_by_column: dict[str, float] = {}
-    if TASKS[config.task].has_classes and len(current):
+    if reference.rows[config.target].notna().any() and len(current):
         cost_by_column = estimate.estimate_drift_costs(
             reference.rows,
             current,
@@ -301,8 +336,13 @@ def _measure_drift_with_cost(
             config,
             design.weights,
         )
-    costs = [cost_by_column.get(column, math.nan) for column in table.data["column"]]
-    return replace(table, data=table.data.assign(cost=costs))
+    columns = table.data["column"]
+    costs = [cost_by_column.get(column, math.nan) for column in columns]
+    # A drifted column of labeled rows has no cost only where the reference has no rows like them.
+    is_outside = [math.isnan(cost_by_column.get(column, 0.0)) for column in columns]
+    data = table.data.assign(cost=costs)
+    data[OUTSIDE_SUPPORT_COLUMN] = is_outside
+    return replace(table, data=data)
 
 
 def _compute_flagged_share(

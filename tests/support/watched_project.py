@@ -174,6 +174,52 @@ def register_champion(
     versions.promote_version(project, "1", "the fixture", "to begin with")
 
 
+def register_next_version(
+    project: loader.Project,
+    model: Any = None,
+    as_of: str = "2024-02-23 00:00:00+00:00",
+) -> str:
+    """Register, approve and promote a version with a model, by default that of the champion.
+
+    Returns
+    -------
+    str
+        The number of the version.
+    """
+    import mlflow
+
+    champion, champion_model = versions.load_champion(project)
+    inputs = make_rows()[list(champion.features)].head(3)
+    with store.connect_mlflow(project) as client:
+        with mlflow.start_run(experiment_id=store.ensure_experiment(project, client)):
+            record = models.save_model(
+                client,
+                project,
+                "model",
+                champion_model if model is None else model,
+                inputs,
+                {"threshold": champion.threshold},
+            )
+        facts = {
+            **record.to_record(),
+            "features": json.dumps(list(inputs.columns)),
+            "threshold": json.dumps(champion.threshold),
+            "sample": "0",
+            "run": champion.run,
+            "as_of": as_of,
+            "judged": json.dumps(record.to_record()),
+            "evidence_hash": as_of,
+            "author": "the fixture",
+            "review": "passed",
+        }
+        number = registration.create_version(client, project, record.uri, facts)
+    approvals.record_approval(
+        project, versions.load_version(project, number), "approved", "the fixture", "the next one"
+    )
+    versions.promote_version(project, number, "the fixture", "the next one")
+    return number
+
+
 def list_records(project: loader.Project, table: Any) -> list[Any]:
     """List all rows of a database table in their order."""
     return query_records(project, sa.select(table).order_by(*sa.inspect(table).primary_key))

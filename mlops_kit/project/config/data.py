@@ -128,6 +128,11 @@ class ValidationConfig(ConfigSection):
         description="How often the random folds are drawn; a recipe's score is the mean over all "
         "of them. Folds in time order can only be formed once",
     )
+    excluded_days: list[Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]] = Field(
+        default_factory=list,
+        description="Days, such as 2013-07-04, whose rows neither train nor evaluate a model; a "
+        "retraining of mlops watch adds those with faults of the feed",
+    )
 
 
 class ColumnDescription(ConfigSection):

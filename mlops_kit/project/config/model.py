@@ -23,7 +23,7 @@ class TrainConfig(ConfigSection):
         300,
         gt=0,
         description="Maximum duration of the search in seconds; a safety net, as 'trials' is the "
-        "intended limit",
+        "intended limit. The fit of a fold is not interrupted",
     )
     families: NameList = Field(
         default_factory=list,

@@ -200,6 +200,12 @@ class RetrainConfig(ConfigSection):
         "decision states what the performance drop costs per day",
     )
 
+    quarantine: bool = Field(
+        True,
+        description="Leave days with faults of the feed out of retraining: missing values, a stale "
+        "column, a changed unit, a duplicated day, flipped labels, labels of other rows",
+    )
+
 
 class WatchConfig(ConfigSection):
     """The schedule of ``mlops watch``."""
@@ -224,4 +230,12 @@ class WatchConfig(ConfigSection):
         ge=1,
         description="How many of the last three windows must show a drift before an incident is "
         "opened",
+    )
+    rollback: bool = Field(
+        True,
+        description="Roll back a new champion whose labeled windows are worse than those of the "
+        "version that it replaced would have been, by more than review.margin",
+    )
+    rollback_windows: int = Field(
+        52, ge=1, description="Number of windows on which a new champion is compared with it"
     )

@@ -8,6 +8,7 @@ from typing import Any
 from mlops_kit.core.errors import WaitingForApprovalError
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Verdict
 from mlops_kit.db import approvals
+from mlops_kit.db.operator_decisions import find_promotion_stop
 from mlops_kit.db.tables import ApprovalOutcome, ApprovalRecord, PromotionRecord
 from mlops_kit.registry.versions import ModelVersion, load_version, promote_version
 from mlops_kit.stages.stage import Stage
@@ -130,9 +131,13 @@ def _find_refusal(stage: Stage, version: dict[str, Any]) -> tuple[CheckOutcome, 
 
 
 def _require_approval(stage: Stage, version: ModelVersion) -> ApprovalRecord:
-    """Return the decision on a version; with ``approval: automatic`` it is made here."""
+    """Return the decision on a version; with ``approval: automatic`` it is made here.
+
+    After two rollbacks in a row a person has to decide.
+    """
     approval = approvals.find_approval(stage.project, version)
-    if approval is None and stage.config.approval == "automatic":
+    stop = find_promotion_stop(stage.project)
+    if approval is None and stage.config.approval == "automatic" and stop is None:
         approval = approvals.record_approval(
             stage.project,
             version,
@@ -141,10 +146,15 @@ def _require_approval(stage: Stage, version: ModelVersion) -> ApprovalRecord:
             "review passed",
         )
     if approval is None:
+        hint = 'mlops approve --reason "why", or mlops reject --reason "why"'
+        explanation = ""
+        if stop is not None and stage.config.approval == "automatic":
+            explanation = f". {stop.sentence}"
+            hint += '; mlops promotion enable --reason "why" makes approvals automatic again'
         raise WaitingForApprovalError(
-            f"version {version.version} waits for an approval",
+            f"version {version.version} waits for an approval{explanation}",
             "a person who reads its model card and decides",
-            'mlops approve --reason "why", or mlops reject --reason "why"',
+            hint,
         )
     return approval
 

@@ -1,14 +1,18 @@
 """Incidents: opened once, updated while they last, closed when they are over.
 
 Drift alone opens none: a column must have drifted in most of the last windows, and its drift must
-be estimated to cost more than the margin below which two models count as equal. All such columns
-are one incident, because they usually change together. What labels prove, and a broken schema,
-opens an incident at once.
+be estimated to cost more than the margin below which two models count as equal, or its cost must
+be unknown because the reference has no such rows. All such columns are one incident, because they
+usually change together; an estimated performance below its limit opens it even if no column has
+drifted. What labels prove, and a broken schema, opens an incident at once.
+
+An incident of performance or of concept drift ends when the realized performance is back at its
+reference. A promotion does not end it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -26,14 +30,24 @@ from mlops_kit.db.timestamps import current_timestamp
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
+from mlops_kit.stages.monitor.joint_cost import JointCost
 from mlops_kit.stats.metrics import METRICS
-from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK, DriftStatus
+from mlops_kit.stats.monitoring_tables import (
+    CONCEPT_DRIFT_CHECK,
+    OUTSIDE_SUPPORT_COLUMN,
+    REALIZED_PERFORMANCE_CHECK,
+    DriftStatus,
+)
 
 RECENT_WINDOWS = 3  # windows among which a drift has to persist
+ROLLBACK_SIGNAL = "rollback"
+PROMOTION_STOP_SIGNAL = "promotion_stopped"
+# Incidents that end when the realized performance is back at its reference.
+PERFORMANCE_SIGNALS = frozenset({REALIZED_PERFORMANCE_CHECK, CONCEPT_DRIFT_CHECK, ROLLBACK_SIGNAL})
 _MAX_LISTED_COLUMNS = 3
 _TITLE_BY_CHECK = {
     REALIZED_PERFORMANCE_CHECK: "Performance below its reference",
-    "gap": "Concept drift",
+    CONCEPT_DRIFT_CHECK: "Concept drift",
     "schema": "The columns changed",
 }
 
@@ -65,15 +79,21 @@ class MonitoredWindow(Protocol):
     def estimated(self) -> Interval:
         """The estimated performance."""
 
+    @property
+    def joint_cost(self) -> JointCost | None:
+        """What the joint drift of all features costs."""
+
 
 def detect_costly_drift(
     windows: Sequence[MonitoredWindow],
     reference: float | None,
     config: ProjectConfig,
 ) -> list[IncidentSignal]:
-    """Detect drift that persists and costs performance, as one signal.
+    """Detect drift that persists and costs performance, or an estimated drop, as one signal.
 
-    It is critical only if the estimated performance has dropped by more than the limit too.
+    It is critical only if the estimated performance has dropped by more than the limit too. Without
+    a column that has drifted, an estimate opens it only if its whole interval is beyond the limit:
+    the features then depend on one another as they did not before.
 
     Parameters
     ----------
@@ -91,29 +111,80 @@ def detect_costly_drift(
     recent = [table for table in tables if len(table)]
     if not recent or not len(tables[-1]):
         return []
-    persistent = _select_persistent_drift(recent, config)
-    if persistent.empty:
-        return []
-    worst = persistent.sort_values("cost", ascending=False, kind="stable")
-    metric = METRICS[config.headline_metric]
     estimated = windows[-1].estimated
+    joint_cost = windows[-1].joint_cost
+    persistent = _select_persistent_drift(recent, joint_cost, config)
+    if persistent.empty and not _is_certainly_below(estimated, reference, config):
+        return []
+    ranked = persistent.sort_values(
+        [OUTSIDE_SUPPORT_COLUMN, "cost"], ascending=False, kind="stable"
+    )
     is_critical = False
     if estimated.value is not None and reference is not None:
-        gain = metric.compute_gain(estimated.value, reference)
+        gain = METRICS[config.headline_metric].compute_gain(estimated.value, reference)
         is_critical = gain < -config.monitor.max_drop
-    costs = []
-    for row in worst.head(_MAX_LISTED_COLUMNS).itertuples():
-        costs.append(f"{row.column} costs about {format_number(row.cost)} of {metric.title}")
     sentence = (
-        f"{'; '.join(costs)}. Estimated performance {estimated}, "
+        f"{_describe_drift_costs(ranked, joint_cost, config)} Estimated performance {estimated}, "
         f"reference performance {format_number(reference)}."
     )
     severity = IncidentSeverity.CRITICAL if is_critical else IncidentSeverity.WARNING
-    title = _make_drift_title(worst["column"].tolist())
+    title = _make_drift_title(ranked["column"].tolist())
     return [IncidentSignal("drift", severity, title, sentence)]
 
 
-def _select_persistent_drift(recent: list[pd.DataFrame], config: ProjectConfig) -> pd.DataFrame:
+def _is_certainly_below(
+    estimated: Interval,
+    reference: float | None,
+    config: ProjectConfig,
+) -> bool:
+    """Whether all of the interval of an estimate is beyond the limit of a performance drop."""
+    metric = METRICS[config.headline_metric]
+    best_value = estimated.high if metric.greater_is_better else estimated.low
+    if best_value is None or reference is None:
+        return False
+    return metric.compute_gain(best_value, reference) < -config.monitor.max_drop
+
+
+def _describe_drift_costs(
+    ranked: pd.DataFrame,
+    joint_cost: JointCost | None,
+    config: ProjectConfig,
+) -> str:
+    """Describe what the drift costs: columns of unknown cost, then each column, then all."""
+    title = METRICS[config.headline_metric].title
+    is_outside = ranked[OUTSIDE_SUPPORT_COLUMN]
+    sentences = []
+    if ranked.empty:
+        sentences.append(
+            "No single column has drifted at a cost: the features depend on one another in another "
+            "way."
+        )
+    unknown = ranked.loc[is_outside, "column"].tolist()
+    if unknown:
+        names = ", ".join(unknown[:_MAX_LISTED_COLUMNS])
+        verb = "is" if len(unknown) == 1 else "are"
+        sentences.append(
+            f"{names} {verb} outside the training support, at an unknown cost: find out where "
+            "these values come from before a retraining."
+        )
+    costs = []
+    for row in ranked[~is_outside].head(_MAX_LISTED_COLUMNS).itertuples():
+        costs.append(f"{row.column} costs about {format_number(row.cost)} of {title}")
+    if costs:
+        sentences.append(f"{'; '.join(costs)}.")
+    if joint_cost is not None and joint_cost.cost is not None:
+        sentences.append(
+            f"All features together cost about {format_number(joint_cost.cost)} of {title} "
+            f"(effective sample: {format_number(joint_cost.effective_rows)} rows)."
+        )
+    return " ".join(sentences)
+
+
+def _select_persistent_drift(
+    recent: list[pd.DataFrame],
+    joint_cost: JointCost | None,
+    config: ProjectConfig,
+) -> pd.DataFrame:
     """Select the features that drifted in enough of the recent windows, at a cost."""
     drifted_by_window = []
     for table in recent:
@@ -123,16 +194,27 @@ def _select_persistent_drift(recent: list[pd.DataFrame], config: ProjectConfig) 
     drifted_windows = []
     for column in newest["column"]:
         drifted_windows.append(sum(column in drifted for drifted in drifted_by_window))
-    newest = newest.assign(cost=newest["cost"].astype(float), drifted_windows=drifted_windows)
+    is_outside = pd.Series(False, newest.index)
+    if OUTSIDE_SUPPORT_COLUMN in newest:  # records of earlier versions have no such column
+        is_outside = newest[OUTSIDE_SUPPORT_COLUMN].astype(bool)
+    newest = newest.assign(
+        cost=newest["cost"].astype(float),
+        drifted_windows=drifted_windows,
+        **{OUTSIDE_SUPPORT_COLUMN: is_outside},
+    )
     is_feature = newest["column"] != SCORE_COLUMN
     is_alert = newest["status"] == DriftStatus.ALERT
     is_persistent = newest["drifted_windows"] >= config.watch.min_drifted_windows
-    is_costly = newest["cost"] >= config.review.margin
+    is_costly = (newest["cost"] >= config.review.margin) | is_outside
+    if joint_cost is not None and joint_cost.cost is not None:
+        is_costly |= joint_cost.cost >= config.review.margin
     return newest[is_feature & is_alert & is_persistent & is_costly]
 
 
 def _make_drift_title(columns: list[str]) -> str:
-    """Make the title of an incident for drift in some columns."""
+    """Make the title of an incident for drift in some columns, or in none."""
+    if not columns:
+        return "Estimated performance below its reference"
     if len(columns) == 1:
         return f"{columns[0]} has drifted"
     if len(columns) == 2:
@@ -147,11 +229,19 @@ def detect_proven_failures(verdicts: Iterable[Verdict]) -> list[IncidentSignal]:
         if verdict.check not in _TITLE_BY_CHECK or verdict.outcome != CheckOutcome.FAILED:
             continue
         severity = IncidentSeverity.WARNING
-        if verdict.is_blocking or verdict.check == "gap":
+        if verdict.is_blocking or verdict.check == CONCEPT_DRIFT_CHECK:
             severity = IncidentSeverity.CRITICAL
         title = _TITLE_BY_CHECK[verdict.check]
         signals.append(IncidentSignal(verdict.check, severity, title, verdict.sentence))
     return signals
+
+
+def describe_recovery(verdicts: Iterable[Verdict]) -> str:
+    """Describe that the realized performance is back at its reference; empty if it is not known."""
+    for verdict in verdicts:
+        if verdict.check == REALIZED_PERFORMANCE_CHECK and verdict.outcome == CheckOutcome.PASSED:
+            return verdict.sentence
+    return ""
 
 
 class AlertEvent(StrEnum):
@@ -187,14 +277,14 @@ def update_incidents(
     Returns
     -------
     list of str
-        A line for each incident that was opened or closed.
+        A line for each incident that was opened, became critical, or was closed.
     """
     open_query = sa.select(IncidentRecord).where(
         IncidentRecord.model == config.name,
         IncidentRecord.closed_at.is_(None),
     )
     open_incidents = {incident.signal: incident for incident in transaction.scalars(open_query)}
-    lines = []
+    lines = _describe_worsened(open_incidents, signals)
     signal_names = set()
     for signal in signals:
         signal_names.add(signal.name)
@@ -278,6 +368,23 @@ def _update_incident(
     if incident.updated_at != timestamp:
         incident.window_count += 1
     incident.updated_at = timestamp
+
+
+def _describe_worsened(
+    open_incidents: Mapping[str, IncidentRecord],
+    signals: Iterable[IncidentSignal],
+) -> list[str]:
+    """Return a line for each open incident that becomes critical."""
+    lines = []
+    for signal in signals:
+        incident = open_incidents.get(signal.name)
+        if incident is None or incident.severity == IncidentSeverity.CRITICAL:
+            continue
+        if signal.severity == IncidentSeverity.CRITICAL:
+            lines.append(
+                f"incident worsened ({signal.severity}): {signal.title}: {signal.sentence}"
+            )
+    return lines
 
 
 def acknowledge_incident(

@@ -22,12 +22,10 @@ from filelock import FileLock
 
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.extras import import_from_extra
-from mlops_kit.core.formatting import format_number
 from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import LazyModule, np, pd
 from mlops_kit.core.results import Table
 from mlops_kit.data.row_weights import get_row_weights
-from mlops_kit.data.splitters import get_validation_scheme
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.training_rows import ALL_ROWS, RowSelection, TrainingRows
 from mlops_kit.registry.recipe import Recipe
@@ -39,6 +37,7 @@ from mlops_kit.stages.train.row_selection import (
     to_window_length,
 )
 from mlops_kit.stages.train.search_progress import ProgressCallback, show_search_progress
+from mlops_kit.stages.train.search_summary import summarize_trials
 from mlops_kit.stats.metrics import METRICS, Metric, compute_metric
 from mlops_kit.stats.thresholds import find_best_threshold
 
@@ -53,6 +52,15 @@ else:
 MAX_TRIAL_ROWS = 60_000
 _STARTUP_TRIALS = 6  # random trials before the sampler (TPE) and the pruner are used
 _SEED_STRIDE = 1000  # between the sampler seeds of two trials
+# They do not change the outcome of a trial.
+_SETTINGS_OUTSIDE_A_TRIAL = (
+    "trials",
+    "max_seconds",
+    "refit",
+    "reference_refits",
+    "rows",
+    "change_point",
+)
 # Increased when a search space or the way of trying changes: older studies are then not resumed.
 _STUDY_VERSION = 1
 
@@ -144,7 +152,7 @@ class SearchSetup:
             include={"task", "train", "validation", "label_delay", "seed"},
         )
         # With a larger budget the same study is continued.
-        for setting in ("trials", "max_seconds", "refit", "rows", "change_point"):
+        for setting in _SETTINGS_OUTSIDE_A_TRIAL:
             settings["train"].pop(setting)
         search_space = families.describe_search_space(self.config.task, self.config.train.families)
         identity = [used_columns, settings, self.config.seed, _STUDY_VERSION, search_space]
@@ -158,15 +166,18 @@ def prepare_search(
     frame: pd.DataFrame,
     features: list[str],
     config: ProjectConfig,
-    training_rows: TrainingRows = ALL_ROWS,
+    training_rows: TrainingRows | None = None,
 ) -> SearchSetup:
     """Select the newest training rows (a random sample where there is no time) and their folds.
 
     Parameters
     ----------
-    training_rows : TrainingRows
-        Which of a fold's training rows count.
+    training_rows : TrainingRows or None
+        Which of a fold's training rows count; None: as ``train.rows`` says, all of them for auto.
     """
+    if training_rows is None:
+        is_automatic = config.train.rows.selection == RowSelection.AUTO
+        training_rows = ALL_ROWS if is_automatic else config.train.rows
     rows = select_training_rows(frame, config)
     if len(rows) > MAX_TRIAL_ROWS:
         if config.time:
@@ -219,19 +230,14 @@ def search_recipes(
     frame = to_pandas(frame)
     started_at = time.monotonic()
     budget = budget or SearchBudget(config.train.trials, config.train.max_seconds)
-    rows = config.train.rows
-    is_automatic = rows.selection == RowSelection.AUTO
-    setup = prepare_search(frame, features, config, ALL_ROWS if is_automatic else rows)
-    alternatives: list[RowAlternative] = []
+    setup = prepare_search(frame, features, config)
     with (
         lock_study_storage(Path(storage_path)) as storage,
         show_search_progress(budget.trials, progress) as report_progress,
     ):
         trials, best_trial = _run_study(setup, storage, budget, report_progress)
-        if is_automatic:
-            rows, alternatives = _choose_training_rows(setup, best_trial)
-        if is_automatic and rows != ALL_ROWS:
-            # Fewer or weighted rows may call for another recipe.
+        rows, alternatives = _choose_training_rows(setup, best_trial)
+        if alternatives and rows != ALL_ROWS:  # other rows may call for another recipe
             setup = prepare_search(frame, features, config, rows)
             trials, best_trial = _run_study(setup, storage, budget, report_progress)
     baselines = {}
@@ -254,7 +260,7 @@ def search_recipes(
         training_rows=str(rows),
         row_alternatives=[asdict(alternative) for alternative in alternatives],
     )
-    return _summarize_trials(trials, recipe, setup), recipe
+    return summarize_trials(trials, recipe, config), recipe
 
 
 def _run_study(
@@ -270,7 +276,8 @@ def _run_study(
     while len(_list_ended_trials(study)) < budget.trials:
         if _list_ended_trials(study) and time.monotonic() - started_at >= budget.seconds:
             break
-        _run_trial(study, setup, family_names)
+        if not _run_trial(study, setup, family_names, started_at + budget.seconds):
+            break
         report_progress(len(_list_ended_trials(study)), _select_best_trial(study, budget.trials))
     # A study that was continued under a larger budget gives the same result at this one.
     trials = _list_ended_trials(study)[: budget.trials]
@@ -280,7 +287,10 @@ def _run_study(
 def _choose_training_rows(
     setup: SearchSetup, trial: optuna.trial.FrozenTrial
 ) -> tuple[TrainingRows, list[RowAlternative]]:
-    """Choose the rows to train on with the best recipe."""
+    """Choose the rows to train on with the best recipe, unless the project states them."""
+    stated = setup.config.train.rows
+    if stated.selection != RowSelection.AUTO:
+        return stated, []
 
     def score_fold(fold: Fold, rows: TrainingRows) -> np.ndarray:
         return fitting.fit_and_score_fold(
@@ -355,8 +365,16 @@ def _run_trial(
     study: optuna.Study,
     setup: SearchSetup,
     family_names: list[str],
-) -> None:
-    """Ask for a recipe, try it fold by fold, and prune it where it is behind the median."""
+    deadline: float,
+) -> bool:
+    """Ask for a recipe, try it fold by fold, and prune it where it is behind the median.
+
+    Returns
+    -------
+    bool
+        False if the time was up between two folds: the trial is then failed, and its position
+        tried again when the search is continued.
+    """
     position = len(_list_ended_trials(study))
     study.sampler = optuna.samplers.TPESampler(
         seed=setup.config.seed + _SEED_STRIDE * (position + 1),
@@ -368,10 +386,13 @@ def _run_trial(
     params = families.MODEL_FAMILIES[family].suggest_params(trial)
     trial.set_user_attr("params", params)
     try:
-        mean_score = _score_trial(trial, setup, family, params)
+        mean_score = _score_trial(trial, setup, family, params, deadline)
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        return
+        return True
+    except TimeoutError:
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        return False
     except (ValueError, TypeError, ArithmeticError) as error:
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
         raise RunFailedError(
@@ -380,6 +401,7 @@ def _run_trial(
             "fix the features, or leave the family out of train.families",
         ) from error
     study.tell(trial, mean_score)
+    return True
 
 
 def _enqueue_defaults(
@@ -403,11 +425,14 @@ def _score_trial(
     setup: SearchSetup,
     family: str,
     params: families.ModelParams,
+    deadline: float,
 ) -> float:
     """Compute a trial's mean score over the folds.
 
     Raises
     ------
+    TimeoutError
+        If the time (of ``time.monotonic``) is up, unless it is the first trial.
     optuna.TrialPruned
         If the trial is behind the median of the others after some folds.
     ValueError
@@ -420,8 +445,12 @@ def _score_trial(
         if not math.isfinite(total):
             raise ValueError(f"{setup.metric.name} is {total} on fold {step}")
         trial.report(total / step, step)
-        if step < len(setup.folds) and trial.should_prune():
+        if step == len(setup.folds):
+            break
+        if trial.should_prune():
             raise optuna.TrialPruned
+        if time.monotonic() >= deadline and _list_ended_trials(trial.study):
+            raise TimeoutError
     return total / len(setup.folds)
 
 
@@ -438,62 +467,4 @@ def _choose_threshold(setup: SearchSetup, trial: optuna.trial.FrozenTrial) -> fl
         cost.false_alarm,
         cost.miss,
         np.concatenate(weights) if weights else None,
-    )
-
-
-def _summarize_trials(
-    trials: list[optuna.trial.FrozenTrial],
-    recipe: Recipe,
-    setup: SearchSetup,
-) -> Table:
-    """Summarize each trial: family, score over the folds it saw, the best so far, parameters."""
-    rows = []
-    for number, trial in enumerate(trials, start=1):
-        is_complete = _is_complete(trial)
-        score = list(trial.intermediate_values.values())[-1]
-        if is_complete and trial.value is not None:
-            score = trial.value
-        params = [f"{name} {format_number(v)}" for name, v in trial.user_attrs["params"].items()]
-        rows.append(
-            {
-                "trial": number,
-                "family": trial.params["family"],
-                "score": float(score),
-                "best so far": float(score) if is_complete else math.nan,
-                "status": "complete" if is_complete else "pruned",
-                "folds": len(trial.intermediate_values),
-                "parameters": ", ".join(params),
-            }
-        )
-    data = pd.DataFrame(rows)
-    complete_scores = data["best so far"]
-    if setup.metric.greater_is_better:
-        best_so_far = complete_scores.cummax()
-    else:
-        best_so_far = complete_scores.cummin()
-    data["best so far"] = best_so_far.ffill()
-    notes = [get_validation_scheme(setup.config).describe()]
-    if recipe.stopped_by_clock:
-        notes.append(
-            f"The time limit stopped the search after {len(data)} trials; "
-            "running it again continues it."
-        )
-    return Table("Trials", _describe_best_recipe(data, recipe, setup), data, {}, tuple(notes))
-
-
-def _describe_best_recipe(
-    data: pd.DataFrame,
-    recipe: Recipe,
-    setup: SearchSetup,
-) -> str:
-    """Describe the best recipe beside the baselines in a sentence."""
-    pruned = int((data["status"] == "pruned").sum())
-    title = families.MODEL_FAMILIES[recipe.family].title
-    baselines = []
-    for name, value in recipe.baselines.items():
-        baselines.append(f"{name} {format_number(value)}")
-    return (
-        f"Best of {len(data)} trials ({pruned} pruned): {title}, {setup.metric.title} "
-        f"{format_number(recipe.score)} over {recipe.folds} folds; "
-        f"baselines: {', '.join(baselines)}."
     )

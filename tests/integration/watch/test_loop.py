@@ -150,6 +150,33 @@ def test_concept_drift_opens_incidents(watched_project: loader.Project) -> None:
     )
 
 
+def test_returned_performance_closes_incidents_and_a_promotion_does_not(
+    fresh_project: loader.Project,
+) -> None:
+    file = fresh_project.root / "t.csv"
+    rows = pd.read_csv(file)
+    is_recovered = (rows["at"] >= "2024-02-21").to_numpy()
+    rows.loc[is_recovered, "y"] = 1 - rows.loc[is_recovered, "y"]  # the old concept is back
+    rows.to_csv(file, index=False)
+    loop.replay_period(fresh_project, None, to_time(fresh_project, "2024-02-23"), report_nothing)
+    incidents = watched.list_records(fresh_project, IncidentRecord)
+    assert {incident.signal for incident in incidents} == {
+        REALIZED_PERFORMANCE_CHECK,
+        CONCEPT_DRIFT_CHECK,
+    }
+    watched.register_next_version(fresh_project)
+    loop.replay_period(fresh_project, None, to_time(fresh_project, "2024-02-27"), report_nothing)
+    incidents = watched.list_records(fresh_project, IncidentRecord)
+    assert [incident.closed_at for incident in incidents] == [None, None]
+    loop.replay_period(fresh_project, None, to_time(fresh_project, "2024-03-01"), report_nothing)
+    for incident in watched.list_records(fresh_project, IncidentRecord):
+        assert incident.closed_at == format_timestamp(to_time(fresh_project, "2024-02-29"))
+        assert incident.close_reason.startswith(
+            "performance is back at its reference from 2024-02-21 to 2024-02-28, version 2: "
+            "Realized ROC-AUC 0.9"
+        )
+
+
 def test_every_evaluated_window_has_a_retraining_decision(watched_project: loader.Project) -> None:
     found = watched.list_records(watched_project, RetrainingRecord)
     assert [r.action for r in found] == ["keep", "keep", "keep"]

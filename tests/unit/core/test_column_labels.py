@@ -62,3 +62,33 @@ def test_dashboard_shows_labels_with_the_name_on_hover() -> None:
     bars = str(view_models.Html(strip_charts.make_bar_strips([(name, 1.0, "1")], "Importance")))
     assert 'title="dep_delay' in bars
     assert "&amp;lt;" not in bars.split("aria-label")[0]
+
+
+def test_slice_is_shown_by_the_label_of_its_column() -> None:
+    label = get_column_label("dep_delay = 5")
+    assert label.text == "Departure <delay> (min) = 5"
+    assert label.tooltip == 'dep_delay = 5: Minutes "late"'
+    assert get_column_label("other = 5").text == "other = 5"
+    frame = pd.DataFrame({"slice": ["dep_delay = 5"], "rows": [3]})
+    assert "<td>" in render_table_html(frame)
+    assert ">Departure &lt;delay&gt; (min) = 5</span>" in render_table_html(frame)
+
+
+def test_sentence_is_shown_with_labels_and_stored_with_names() -> None:
+    frame = pd.DataFrame({"feature": ["dep_delay", "b"], "importance": [1.0, 0.0]})
+    sentence = "dep_delay matters most, dep_delay_2 & b not at all."
+    table = Table("Importance", sentence, frame)
+    page = table._repr_html_()
+    assert 'title="dep_delay: Minutes' in page
+    assert "(min)</span> matters most, dep_delay_2 &amp; b not at all." in page
+    assert (str(table), table.sentence) == (sentence, sentence)
+    shown = str(view_models.make_sentence(table))
+    assert shown in page
+    # A word is a column only where the table has it as one.
+    unrelated = Table("T", "dep_delay", pd.DataFrame({"value": ["dep_delay"]}))
+    assert "<b>dep_delay</b>" in unrelated._repr_html_()
+
+
+def test_slice_in_a_sentence_comes_before_its_column() -> None:
+    text = column_labels.label_names("Weakest: dep_delay = 5.", ["dep_delay", "dep_delay = 5"])
+    assert text == "Weakest: Departure <delay> (min) = 5."

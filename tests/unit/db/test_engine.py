@@ -121,6 +121,22 @@ def test_one_incident_per_signal_is_open(project: loader.Project) -> None:
         opened.add(IncidentRecord("t", "drift", "watch", "A column moved", "By much.", "5", "5"))
 
 
+def test_line_says_once_that_an_incident_became_critical(project: loader.Project) -> None:
+    warning = incidents.IncidentSignal("drift", "watch", "A column moved", "By much.")
+    critical = warning._replace(severity="act", sentence="By more.")
+    lines = []
+    for at, signals in (("1", [warning]), ("2", [critical]), ("3", [critical]), ("4", [])):
+        with open_transaction(project) as opened:
+            lines += incidents.update_incidents(
+                opened, project.config, {"drift"}, signals, at, "over"
+            )
+    assert lines == [
+        "incident opened (watch): A column moved: By much.",
+        "incident worsened (act): A column moved: By more.",
+        "incident closed: A column moved",
+    ]
+
+
 def test_incident_is_acknowledged_once_with_a_reason(project: loader.Project) -> None:
     with open_transaction(project) as opened:
         incidents.update_incidents(

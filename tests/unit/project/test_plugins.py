@@ -200,7 +200,7 @@ BROKEN = {
     ),
     "invalid argument": (
         "from mlops_kit import register_check\nregister_check('few', 'Few', 'fatal')(len)\n",
-        "'fatal' is not a valid CheckSeverity ({home}/my_metrics.py, line 2)",
+        "cannot be loaded: the severity 'fatal' is unknown ({home}/my_metrics.py, line 2)",
     ),
     "unknown task": (
         PLUGIN.replace('"regression"', '"regresion"'),

@@ -25,6 +25,8 @@ BREAK_LOSS = 0.8  # the reference refits have 0.5
     [
         # As close as a reference refit, and fitted about as well.
         (make_agreement(0.951, 0.012), "passed"),
+        # Of few held-out rows the mean score changes by chance.
+        (make_agreement(0.96, 0.03, mean_shift=0.103), "passed"),
         # Less close than each of them, but it follows the added rows as they do.
         (make_agreement(0.90, 0.02), "passed"),
         (make_agreement(0.90, 0.009), "failed"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from mlops_kit.data import datasets
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.validation import validate_config
 from mlops_kit.registry.recipe import Recipe
-from mlops_kit.stages.train import family_comparison, fitting, folds, search
+from mlops_kit.stages.train import family_comparison, fitting, folds, search, search_progress
 from mlops_kit.stages.train.search import SearchBudget
 from mlops_kit.stats import metrics
 
@@ -127,6 +129,30 @@ search.search_recipes(t.make_frame(), t.FEATURES, t.make_config(), sys.argv[2], 
     got = search.search_recipes(make_frame(), FEATURES, make_config(), path, SearchBudget(6, 300))
     whole = search.search_recipes(
         make_frame(), FEATURES, make_config(), tmp_path / "whole.log", SearchBudget(6, 300)
+    )
+    assert without_duration(got[1]) == without_duration(whole[1])
+    with search.lock_study_storage(path) as storage:
+        study = search.open_study(
+            search.prepare_search(make_frame(), FEATURES, make_config()), storage
+        )
+        assert [t.state.name for t in study.trials].count("FAIL") == 1
+
+
+def test_trial_ends_between_two_folds_when_the_time_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.log"
+    with monkeypatch.context() as patch:
+        # Each look at the clock is a second later: the time is up in the second of two trials.
+        clock = SimpleNamespace(monotonic=itertools.count().__next__)
+        patch.setattr(search, "time", clock)
+        _, recipe = search.search_recipes(
+            make_frame(), FEATURES, make_config(), path, SearchBudget(4, 4), progress=False
+        )
+    assert (recipe.trials, recipe.stopped_by_clock) == (1, True)
+    got = search.search_recipes(make_frame(), FEATURES, make_config(), path, SearchBudget(4, 300))
+    whole = search.search_recipes(
+        make_frame(), FEATURES, make_config(), tmp_path / "whole.log", SearchBudget(4, 300)
     )
     assert without_duration(got[1]) == without_duration(whole[1])
     with search.lock_study_storage(path) as storage:
@@ -252,7 +278,7 @@ def test_unknown_family_and_infinity_are_rejected(tmp_path: Path) -> None:
 def test_progress_is_a_plain_line_without_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(search, "_PROGRESS_INTERVAL_SECONDS", 0)
+    monkeypatch.setattr(search_progress, "_INTERVAL_SECONDS", 0)
     search.search_recipes(
         make_frame(), FEATURES, make_config(), tmp_path / "s.log", SearchBudget(2, 300)
     )

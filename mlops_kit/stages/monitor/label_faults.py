@@ -1,0 +1,199 @@
+"""Faults of the labels of a window: flipped, or those of other rows.
+
+Both look like a performance drop, and training on them would make the model follow the fault.
+Flipped labels agree with the model as well as before once they are flipped back, and so does their
+mean; that of a concept that is inverted stays. Where about half of the labels are positive, or the
+mean of numbers is about zero, the two cannot be told apart, and no fault is reported. Labels of
+other rows, after a shifted join, have nothing to do with the scores, and no model learns them from
+the features. Concept drift is neither: the features still determine the labels, in another way.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from mlops_kit.core.formatting import format_number
+from mlops_kit.core.lazy import np, pd
+from mlops_kit.core.tasks import predict_codes, summarize_score, to_score_array
+from mlops_kit.stages.monitor.feed_faults import FeedFaultKind
+from mlops_kit.stages.monitor.joint_cost import encode_columns
+
+MIN_LABELED_ROWS = 200
+_MAX_STANDARD_ERRORS = 3.0  # of what is explained by chance
+_MAX_RECOVERY_ERRORS = 2.0  # between flipped labels and the reference
+_MIN_DROP_ERRORS = 6.0
+_FOLDS = 3
+_MAX_TREES = 40
+
+
+class LabeledRows(NamedTuple):
+    """The labels of rows, the scores that a model gave them, and their features."""
+
+    labels: np.ndarray
+    scores: np.ndarray
+    features: pd.DataFrame
+
+
+class _Association(NamedTuple):
+    """How well scores order, or name, the labels: its value, that of chance, and its errors."""
+
+    value: float
+    chance: float
+    chance_error: float
+    error: float
+
+
+def find_label_fault(
+    window: LabeledRows,
+    reference: LabeledRows,
+    task: str,
+    seed: int = 0,
+) -> tuple[FeedFaultKind, str] | None:
+    """Find a fault of the labels of a window; None if there is none that can be told.
+
+    Parameters
+    ----------
+    window, reference : LabeledRows
+        The rows of the window, and those that the model was evaluated on; rows without a label are
+        left out.
+    task : {"binary", "multiclass", "regression"}
+        The task. Flipped labels are looked for with two classes and with numbers.
+
+    Notes
+    -----
+    The association is ROC-AUC, with the standard error of Hanley & McNeil, Radiology 143 (1982);
+    accuracy; or Spearman's rank correlation.
+    """
+    window = _select_labeled(window)
+    reference = _select_labeled(reference)
+    if min(len(window.labels), len(reference.labels)) < MIN_LABELED_ROWS:
+        return None
+    usual = _measure_association(reference.labels, reference.scores, task)
+    present = _measure_association(window.labels, window.scores, task)
+    if usual is None or present is None:
+        return None
+    error = math.hypot(present.error, usual.error)
+    drop = usual.value - present.value
+    if drop < _MIN_DROP_ERRORS * error or usual.value <= usual.chance:
+        return None
+    if task != "multiclass":
+        flipped_value = 2 * present.chance - present.value
+        is_recovered = abs(usual.value - flipped_value) <= _MAX_RECOVERY_ERRORS * error
+        if is_recovered and _is_mean_flipped(window.labels, reference.labels, task):
+            return (
+                FeedFaultKind.FLIPPED_LABELS,
+                f"the labels agree with the model ({format_number(flipped_value)}) only if they "
+                f"are flipped, as well as before ({format_number(usual.value)})",
+            )
+    if abs(present.value - present.chance) > _MAX_STANDARD_ERRORS * present.chance_error:
+        return None
+    if _is_learnable(window, task, seed):
+        return None
+    return (
+        FeedFaultKind.SHIFTED_LABELS,
+        "the labels have nothing to do with the scores, and no model learns them from the "
+        "features: they are those of other rows",
+    )
+
+
+def _is_mean_flipped(
+    labels: np.ndarray,
+    reference_labels: np.ndarray,
+    task: str,
+) -> bool:
+    """Whether the mean of the labels is that of the reference only once they are flipped."""
+    flipped_labels = 1 - labels if task == "binary" else -labels
+    usual = float(reference_labels.mean())
+    error = math.hypot(
+        float(labels.std()) / math.sqrt(len(labels)),
+        float(reference_labels.std()) / math.sqrt(len(reference_labels)),
+    )
+    is_changed = abs(float(labels.mean()) - usual) > _MIN_DROP_ERRORS * error
+    distance = abs(float(flipped_labels.mean()) - usual)
+    return is_changed and distance < abs(float(labels.mean()) - usual) / 2
+
+
+def _select_labeled(rows: LabeledRows) -> LabeledRows:
+    labels = np.asarray(rows.labels, dtype=float)
+    scores = to_score_array(rows.scores)
+    is_known = np.isfinite(labels) & np.isfinite(summarize_score(scores))
+    return LabeledRows(labels[is_known], scores[is_known], rows.features[is_known])
+
+
+def _measure_association(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    task: str,
+) -> _Association | None:
+    """Measure how well scores agree with labels; None if the labels do not vary."""
+    from scipy import stats
+    from sklearn.metrics import roc_auc_score
+
+    count = len(labels)
+    if len(np.unique(labels)) < 2:
+        return None
+    if task == "binary":
+        auc = float(roc_auc_score(labels, scores))
+        positives = int(labels.sum())
+        negatives = count - positives
+        chance_error = math.sqrt((count + 1) / (12 * positives * negatives))
+        return _Association(auc, 0.5, chance_error, _compute_auc_error(auc, positives, negatives))
+    if task == "multiclass":
+        accuracy = float((predict_codes(scores) == labels).mean())
+        shares = np.bincount(labels.astype(int)) / count
+        predicted_shares = np.bincount(predict_codes(scores).astype(int), minlength=len(shares))
+        chance = float((shares * predicted_shares[: len(shares)] / count).sum())
+        error = math.sqrt(max(accuracy * (1 - accuracy), 1 / count) / count)
+        return _Association(accuracy, chance, math.sqrt(chance * (1 - chance) / count), error)
+    correlation = float(stats.spearmanr(labels, scores).statistic)
+    if not math.isfinite(correlation):
+        return None
+    error = 1 / math.sqrt(count - 3)
+    return _Association(correlation, 0.0, error, error)
+
+
+def _compute_auc_error(
+    auc: float,
+    positives: int,
+    negatives: int,
+) -> float:
+    """Compute the standard error of ROC-AUC (Hanley & McNeil 1982, equation 2)."""
+    better = max(auc, 1 - auc)
+    q1 = better / (2 - better)
+    q2 = 2 * better**2 / (1 + better)
+    variance = better * (1 - better)
+    variance += (positives - 1) * (q1 - better**2) + (negatives - 1) * (q2 - better**2)
+    return math.sqrt(variance / (positives * negatives))
+
+
+def _is_learnable(
+    window: LabeledRows,
+    task: str,
+    seed: int,
+) -> bool:
+    """Whether a model that is fitted on some rows of a window says anything about the others."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn.model_selection import KFold, cross_val_predict
+
+    settings = {"max_iter": _MAX_TREES, "early_stopping": False, "random_state": seed}
+    codes = encode_columns(window.features, window.features.head(0))
+    folds = KFold(_FOLDS, shuffle=True, random_state=seed)
+    if task == "regression":
+        model = HistGradientBoostingRegressor(**settings)
+        scores = cross_val_predict(model, codes, window.labels, cv=folds)
+    else:
+        model = HistGradientBoostingClassifier(**settings)
+        scores = cross_val_predict(
+            model,
+            codes,
+            window.labels.astype(int),
+            cv=folds,
+            method="predict_proba",
+        )
+        if task == "binary":
+            scores = scores[:, 1]
+    learned = _measure_association(window.labels, scores, task)
+    if learned is None:
+        return False
+    return learned.value - learned.chance > _MAX_STANDARD_ERRORS * learned.chance_error

@@ -1,0 +1,150 @@
+"""A new champion that is worse than its predecessor would have been is rolled back in one pass."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sklearn.base import clone
+
+from mlops_kit.client import ProjectClient
+from mlops_kit.core.errors import KitError, WaitingForApprovalError
+from mlops_kit.db import approvals, operator_decisions
+from mlops_kit.db.tables import IncidentRecord
+from mlops_kit.project import loader
+from mlops_kit.registry import versions
+from mlops_kit.stages.deploy import promotion
+from mlops_kit.stages.monitor import incidents
+from mlops_kit.stages.stage import Stage
+from mlops_kit.watch import loop
+from mlops_kit.watch.predecessor import list_stored_comparisons
+from tests.support import watched_project as watched
+
+
+def report_nothing(text: str, transient: bool = False) -> None:
+    """Report nothing."""
+
+
+def replay_until(project: loader.Project, text: str) -> None:
+    until = project.parse_utc_timestamp(text, "the test's time")
+    assert isinstance(until, datetime)
+    loop.replay_period(project, None, until, report_nothing)
+
+
+def get_champion(project: loader.Project) -> str:
+    promotion_record = approvals.get_current_promotion(project)
+    assert promotion_record is not None
+    return promotion_record.version
+
+
+def find_incident(project: loader.Project, signal: str) -> IncidentRecord | None:
+    for incident in watched.list_records(project, IncidentRecord):
+        if incident.signal == signal:
+            return incident
+    return None
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
+    """The project without concept drift, before its watch begins."""
+    built = watched.build_project(
+        tmp_path_factory.mktemp("rollback") / "home", watched.YAML_WITHOUT_RETRAINING
+    )
+    rows = watched.make_rows()
+    is_flipped = (rows["at"] >= "2024-02-10").to_numpy()
+    rows.loc[is_flipped, "y"] = 1 - rows.loc[is_flipped, "y"]
+    rows.to_csv(built.root / "t.csv", index=False)
+    return built
+
+
+def promote_worse_version(project: loader.Project, as_of: str) -> None:
+    """Promote a version whose scores say nothing about the target."""
+    rows = watched.make_rows()
+    _, model = versions.load_champion(project)
+    worse = clone(model).fit(rows[watched.FEATURES], (rows["b"] > 0).astype(int))
+    watched.register_next_version(project, worse, as_of)
+
+
+def test_equal_version_stays(project: loader.Project, tmp_path: Path) -> None:
+    copy = loader.load_project(shutil.copytree(project.root, tmp_path / "equal"))
+    watched.register_next_version(copy, as_of="2024-01-31 00:00:00+00:00")
+    replay_until(copy, "2024-02-16")
+    assert get_champion(copy) == "2"
+    stored = list_stored_comparisons(copy)
+    assert [(item.comparison.gain, item.comparison.is_worse) for item in stored] == [(0, False)] * 2
+
+
+def test_late_labels_are_waited_for(project: loader.Project, tmp_path: Path) -> None:
+    copy = loader.load_project(shutil.copytree(project.root, tmp_path / "late"))
+    rows = pd.read_csv(copy.root / "t.csv")
+    is_late = rows["at"].between("2024-02-03", "2024-02-05").to_numpy()
+    labels = rows["y"].astype(float)
+    rows.assign(y=labels.mask(is_late)).to_csv(copy.root / "t.csv", index=False)
+    promote_worse_version(copy, "2024-01-31 00:00:00+00:00")
+    replay_until(copy, "2024-02-09")
+    assert (get_champion(copy), list_stored_comparisons(copy)) == ("2", [])
+    rows.assign(y=labels).to_csv(copy.root / "t.csv", index=False)
+    replay_until(copy, "2024-02-10")
+    assert get_champion(copy) == "1"
+
+
+def test_worse_versions_are_rolled_back_and_two_stop_automatic_promotion(
+    project: loader.Project,
+) -> None:
+    promote_worse_version(project, "2024-01-31 00:00:00+00:00")
+    replay_until(project, "2024-02-07")
+    assert get_champion(project) == "2"
+    replay_until(project, "2024-02-08")  # the labels of the first window are due
+    assert get_champion(project) == "1"
+    (stored,) = list_stored_comparisons(project)
+    assert stored.comparison.is_worse
+    assert stored.comparison.rows == 7 * watched.ROWS_PER_DAY
+    assert stored.comparison.gain == pytest.approx(-0.4, abs=0.1)
+    rollback = find_incident(project, incidents.ROLLBACK_SIGNAL)
+    assert rollback is not None
+    assert rollback.title == "Version 2 was rolled back to version 1"
+    assert "On the same rows version 2 was worse than version 1 would have been" in rollback.message
+    assert operator_decisions.find_promotion_stop(project) is None
+
+    promote_worse_version(project, "2024-02-08 00:00:00+00:00")
+    replay_until(project, "2024-02-15")
+    assert get_champion(project) == "1"
+    stop = find_incident(project, incidents.PROMOTION_STOP_SIGNAL)
+    assert stop is not None
+    assert stop.closed_at is None
+    assert stop.message.startswith("Versions 2 and 3 were rolled back in a row")
+
+    rejected = replace(versions.load_version(project, "3"), evidence_hash="not decided")
+    stage = Stage("deploy", project, project.reports_folder / watched.RUN_ID, draft=False)
+    with pytest.raises(WaitingForApprovalError, match="were rolled back in a row"):
+        promotion._require_approval(stage, rejected)
+    client = ProjectClient(project.root)
+    with pytest.raises(KitError, match="needs a reason"):
+        client.enable_automatic_promotion(" ")
+    client.enable_automatic_promotion("the review has a new check")
+    assert promotion._require_approval(stage, rejected).actor == approvals.AUTOMATIC_APPROVER
+    with pytest.raises(KitError, match="is not stopped"):
+        client.enable_automatic_promotion("again")
+    replay_until(project, "2024-02-16")
+    stop = find_incident(project, incidents.PROMOTION_STOP_SIGNAL)
+    assert stop is not None
+    assert stop.close_reason.endswith(": the review has a new check")
+
+
+def test_accepted_reference_is_what_windows_are_compared_with(
+    project: loader.Project, tmp_path: Path
+) -> None:
+    copy = loader.load_project(shutil.copytree(project.root, tmp_path / "accepted"))
+    client = ProjectClient(copy.root)
+    accepted = client.accept_reference(0.7, "the new population is harder")
+    assert (accepted.version, accepted.metric, accepted.value) == ("1", "roc_auc", 0.7)
+    with loop.open_watcher(copy, report_nothing) as watcher:
+        performance = watcher.context.get_reference("1").performance
+    assert performance is not None
+    assert performance.value == 0.7
+    with pytest.raises(KitError, match="is not a reference performance"):
+        client.accept_reference(float("nan"), "why")
