@@ -6,9 +6,8 @@ A window is analyzed once when it has ended, and once more when its labels are d
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -142,45 +141,6 @@ def _profile_history(
             if kind in COUNTED_KINDS:
                 bins[name] = make_column_bins(held_out_rows[name], kind)
     return DriftHistory(bins, profile_parquet(file, bins, config.time, config.timezone))
-
-
-def list_ended_windows(
-    start: datetime,
-    until: datetime,
-    length: timedelta,
-) -> list[tuple[datetime, datetime]]:
-    """List the windows from ``start`` that have ended by ``until``; they leave no gap."""
-    count = max(0, (until - start) // length)
-    return [(start + i * length, start + (i + 1) * length) for i in range(count)]
-
-
-def list_filled_windows(
-    start: datetime, row_times: Sequence[datetime], rows: int
-) -> list[tuple[datetime, datetime]]:
-    """List the windows from ``start`` that have their number of rows; they leave no gap.
-
-    Rows of the same time are in one window, which may then have more.
-
-    Parameters
-    ----------
-    start : datetime
-        Where the first window begins.
-    row_times : sequence of datetime
-        The times of the rows from ``start`` on, in order.
-    rows : int
-        Number of rows after which a window ends.
-    """
-    windows = []
-    counted = 0
-    for position, row_time in enumerate(row_times):
-        counted += 1
-        is_last_of_its_time = position + 1 == len(row_times) or row_times[position + 1] > row_time
-        if counted >= rows and is_last_of_its_time:
-            end = row_time + timedelta(microseconds=1)
-            windows.append((start, end))
-            start = end
-            counted = 0
-    return windows
 
 
 def analyze_unlabeled_window(

@@ -12,7 +12,7 @@ from mlops_kit.core.results import Interval, Table
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.watch import windows
 from mlops_kit.watch.status import format_local_time
-from mlops_kit.watch.windows import list_ended_windows, list_filled_windows
+from mlops_kit.watch.window_borders import list_ended_windows, list_filled_windows
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
