@@ -4,8 +4,8 @@
 
 FOLDER contains the synthetic car loan data of NannyML 0.13.1 (``pip download nannyml==0.13.1
 --no-deps``, then unzip ``nannyml/datasets/data/synthetic_car_loan_*.csv`` from the wheel). Prints
-for each chunk of 5,000 rows the ROC-AUC as estimated here, as NannyML's CBPE estimates it, and as
-realized; then how many of the columns that drift raise an alert.
+for each metric and chunk of 5,000 rows the value as estimated here and as realized, and for ROC-AUC
+as NannyML's CBPE estimates it; then how many of the columns that drift raise an alert.
 """
 
 from __future__ import annotations
@@ -15,8 +15,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from mlops_kit.data.splitters import get_sampling_design
 from mlops_kit.project.config.root import ProjectConfig
-from mlops_kit.stages.monitor import drift, estimate
+from mlops_kit.stages.monitor import drift
+from mlops_kit.stages.monitor.performance_estimate import (
+    WindowRows,
+    estimate_performance,
+    fit_outcome_model,
+)
 from mlops_kit.stats.metrics import compute_metric
 
 NANNYML_ESTIMATES = [
@@ -35,7 +41,7 @@ FIRST_DRIFTED_CHUNK = 5
 DRIFTED_COLUMNS = {"car_value", "salary_range", "loan_length", "repaid_loan_on_prev_car"}
 STABLE_COLUMNS = {"debt_to_income_ratio", "size_of_downpayment", "driver_tenure"}
 CHUNK_ROWS = 5_000
-SCORE_COLUMN = "y_pred_proba"
+METRIC_NAMES = ("roc_auc", "f1", "accuracy", "precision", "recall", "log_loss", "brier")
 
 
 def split_chunks(rows: pd.DataFrame) -> list[pd.DataFrame]:
@@ -49,16 +55,37 @@ def print_estimates(
     chunks: list[pd.DataFrame],
     config: ProjectConfig,
 ) -> None:
-    """Print estimated and realized performance by chunk."""
-    calibrator = estimate.fit_calibrator(reference[SCORE_COLUMN], reference["repaid"])
-    print("chunk  estimated [95%]            NannyML   realized  estimated - realized")
-    for number, chunk in enumerate(chunks):
-        days = chunk["timestamp"].str[:10]
-        estimated = estimate.estimate_performance(chunk[SCORE_COLUMN], days, calibrator, config)
-        realized = compute_metric("roc_auc", chunk["repaid"], chunk[SCORE_COLUMN])
+    """Print estimated and realized performance by chunk, and how well they agree."""
+    columns = sorted(DRIFTED_COLUMNS | STABLE_COLUMNS)
+    for metric in METRIC_NAMES:
+        print(f"{metric}: chunk, estimated [95%], realized, difference, how")
+        metric_config = config.model_copy(
+            update={"review": config.review.model_copy(update={"metric": metric})}
+        )
+        model = fit_outcome_model(reference, columns, metric_config)
+        errors = []
+        covered = 0
+        for number, chunk in enumerate(chunks):
+            window = WindowRows(
+                chunk["score"],
+                chunk[columns],
+                get_sampling_design(chunk, metric_config),
+            )
+            estimated = estimate_performance(model, window)
+            interval = estimated.interval
+            realized = compute_metric(metric, chunk["repaid"], chunk["score"])
+            error = interval.value - realized
+            errors.append(abs(error))
+            covered += interval.low <= realized <= interval.high
+            print(
+                f"{number:>5}  {interval.value:.6f} [{interval.low:.4f}, {interval.high:.4f}]  "
+                f"{realized:.6f}  {error:+.4f}  {estimated.note}"
+            )
+            if metric == "roc_auc":
+                print(f"       NannyML's CBPE {NANNYML_ESTIMATES[number]:.6f}")
         print(
-            f"{number:>5}  {estimated.value:.6f} [{estimated.low:.4f}, {estimated.high:.4f}]  "
-            f"{NANNYML_ESTIMATES[number]:.6f}  {realized:.6f}  {estimated.value - realized:+.4f}"
+            f"{metric}: mean absolute error {sum(errors) / len(errors):.5f}; the interval covers "
+            f"{covered} of {len(chunks)} chunks"
         )
 
 
@@ -86,13 +113,26 @@ def print_drift(
     )
 
 
+def read_rows(path: Path) -> pd.DataFrame:
+    """Read rows with their scores and timestamps."""
+    rows = pd.read_csv(path).rename(columns={"y_pred_proba": "score"})
+    rows["timestamp"] = pd.to_datetime(rows["timestamp"], utc=True, format="ISO8601")
+    return rows
+
+
 def main(folder: Path) -> None:
     """Print both tables."""
-    reference = pd.read_csv(folder / "synthetic_car_loan_reference.csv")
+    reference = read_rows(folder / "synthetic_car_loan_reference.csv")
     targets = pd.read_csv(folder / "synthetic_car_loan_analysis_target.csv")
-    current = pd.read_csv(folder / "synthetic_car_loan_analysis.csv")
+    current = read_rows(folder / "synthetic_car_loan_analysis.csv")
     chunks = split_chunks(current.merge(targets[["id", "repaid"]], on="id"))
-    config = ProjectConfig(name="loans", source="none.csv", target="repaid", task="binary")
+    config = ProjectConfig(
+        name="loans",
+        source="none.csv",
+        target="repaid",
+        task="binary",
+        time="timestamp",
+    )
     print_estimates(reference, chunks, config)
     print_drift(reference, chunks, config)
 

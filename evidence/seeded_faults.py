@@ -155,7 +155,7 @@ FAULTS = (
     Fault(
         name="split_gap",
         module="mlops_kit/data/splitters.py",
-        original="times + config.label_delay > test_start",
+        original="times + label_delay > test_start",
         mutated="times > test_start",
         tests=(
             "tests/unit/data/test_splits.py"
@@ -210,9 +210,9 @@ FAULTS = (
     ),
     Fault(
         name="significance_alone_alerts",
-        module="mlops_kit/stages/monitor/drift.py",
-        original="is_significant and row.effect >= limits.alert_effect",
-        mutated="is_significant or row.effect >= limits.alert_effect",
+        module="mlops_kit/stages/monitor/drift_classification.py",
+        original="column.adjusted_p < limits.alpha and column.effect >= limits.alert_effect",
+        mutated="column.adjusted_p < limits.alpha or column.effect >= limits.alert_effect",
         tests=(
             "tests/unit/stages/monitor/test_drift.py::test_tiny_shift_never_alerts_with_many_rows",
         ),
@@ -239,7 +239,7 @@ FAULTS = (
     ),
     Fault(
         name="cooldown_a_day_longer",
-        module="mlops_kit/stages/retrain/policy.py",
+        module="mlops_kit/stages/retrain/rules.py",
         original="elapsed is None or elapsed >= cooldown",
         mutated="elapsed is None or elapsed > cooldown",
         tests=(

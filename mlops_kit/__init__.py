@@ -68,7 +68,9 @@ if TYPE_CHECKING:
         register_model_family,
     )
     from mlops_kit.stats.metrics import compute_metric, register_metric
-    from mlops_kit.watch.alert_sinks import Alert, register_alert_sink
+    from mlops_kit.stats.refit_agreement import ReferenceRefit
+    from mlops_kit.watch.alert_message import Alert
+    from mlops_kit.watch.alert_sinks import register_alert_sink
     from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
     from mlops_kit.watch.signals import SignalTime, WindowEvidence, register_incident_signal
 
@@ -91,6 +93,7 @@ __all__ = [
     "Project",
     "ProjectClient",
     "ProjectConfig",
+    "ReferenceRefit",
     "RefitAgreement",
     "RetrainingAction",
     "RetrainingDecision",
@@ -188,7 +191,8 @@ _MODULES_BY_NAME = {
     "register_model_family": "mlops_kit.stages.train.families",
     "compute_metric": "mlops_kit.stats.metrics",
     "register_metric": "mlops_kit.stats.metrics",
-    "Alert": "mlops_kit.watch.alert_sinks",
+    "ReferenceRefit": "mlops_kit.stats.refit_agreement",
+    "Alert": "mlops_kit.watch.alert_message",
     "register_alert_sink": "mlops_kit.watch.alert_sinks",
     "WindowMonitoring": "mlops_kit.watch.records",
     "WindowPerformance": "mlops_kit.watch.records",

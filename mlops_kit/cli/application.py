@@ -19,6 +19,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mlops_kit.cli import (
+    alert_commands,
     data_commands,
     model_commands,
     output,
@@ -69,6 +70,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 _GROUPS: dict[str, typer.Typer] = {
     "notebook": scaffold_commands.notebook_app,
     "data": data_commands.data_app,
+    "alerts": alert_commands.alerts_app,
     "promotion": model_commands.promotion_app,
     "reference": model_commands.reference_app,
 }

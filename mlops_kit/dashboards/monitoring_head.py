@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from mlops_kit.core.column_labels import label_names
 from mlops_kit.core.formatting import format_number
+from mlops_kit.core.results import Interval
 from mlops_kit.dashboards.monitoring_context import (
     REFRESH_COMMAND,
     MonitoringContext,
@@ -48,6 +49,7 @@ from mlops_kit.dashboards.view_models import (
 from mlops_kit.db.tables import RETRAINING_DUE, IncidentRecord
 from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stages.monitor.incidents import IncidentSeverity
+from mlops_kit.stages.monitor.limits import compute_max_drop
 from mlops_kit.stages.retrain.policy import RetrainingAction, RuleRole
 from mlops_kit.stats.monitoring_tables import DriftStatus
 
@@ -112,6 +114,9 @@ def summarize_performance(context: MonitoringContext) -> str:
     data = context.data
     if context.status is MonitoringStatus.STOPPED:
         last_pass = format_event_time(data.updated_at, context.zone)
+        if data.liveness is not None and data.liveness.is_dead:
+            seen_at = format_event_time(data.liveness.seen_at, context.zone)
+            return f"The watch was last seen on {seen_at} and ended without notice."
         return f"The last pass of the watch was on {last_pass}."
     if context.status is MonitoringStatus.NO_WINDOWS and context.config.watch.window_rows:
         return "The first one is evaluated when it has its rows."
@@ -167,7 +172,10 @@ def _describe_estimate(context: MonitoringContext) -> str:
     if estimated is None or reference is None:
         return "the performance is not known"
     gain = context.metric.compute_gain(estimated, reference)
-    if gain >= -context.config.monitor.max_drop:
+    max_drop = compute_max_drop(
+        context.config.monitor.max_drop, context.metric, Interval(reference)
+    )
+    if gain >= -max_drop:
         return "the estimated performance matches the reference"
     return "the estimated performance is below the reference"
 

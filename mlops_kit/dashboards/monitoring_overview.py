@@ -142,7 +142,7 @@ def _show_drift(context: MonitoringContext) -> CardContent:
 def _make_heat_map_key(context: MonitoringContext) -> HeatMapKeyView:
     """Make the key of the colors."""
     margin = format_number(context.config.review.margin)
-    limit = format_number(context.config.monitor.max_drop)
+    limit = format_number(context.max_drop)
     return HeatMapKeyView(
         (
             HeatMapKeyEntry(Color.PRIMARY, f"under {margin}: harmless"),

@@ -16,7 +16,9 @@ from mlops_kit.dashboards.view_models import Color, FactRow, make_status
 from mlops_kit.db.tables import RETRAINING_DUE, IncidentRecord, RetrainingRecord
 from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.stages.monitor.incidents import IncidentSeverity
+from mlops_kit.stages.monitor.limits import describe_max_drop
 from mlops_kit.stages.retrain.policy import RetrainingAction
+from mlops_kit.watch.arrivals import ARRIVAL_SIGNALS
 
 POLICY_ACTOR = "policy"
 _SEVERITY_TEXTS = {
@@ -37,7 +39,8 @@ _REASON_PREFIXES = {
     RetrainingAction.STOP: "No, and stop: ",
 }
 _MAX_MESSAGE_CHARACTERS = 90
-_RETRAINING_SIGNAL = "retraining"  # an incident that is not about windows
+# Incidents that are not about windows.
+_SIGNALS_WITHOUT_WINDOWS = {"retraining", *ARRIVAL_SIGNALS}
 
 
 def make_severity_cell(incident: IncidentRecord) -> Html:
@@ -66,7 +69,7 @@ def _describe_incident_status(context: MonitoringContext, incident: IncidentReco
         period = format_period(incident.opened_at, incident.closed_at, context.zone)
         return f"{period} · {incident.close_reason or 'closed'}"
     parts = [f"since {format_day(incident.opened_at, context.zone)}"]
-    if incident.signal != _RETRAINING_SIGNAL:
+    if incident.signal not in _SIGNALS_WITHOUT_WINDOWS:
         parts.append(format_count(incident.window_count, "window"))
     if incident.acknowledged_by:
         parts.append(f"{incident.acknowledged_by}: {incident.acknowledge_reason}")
@@ -122,8 +125,8 @@ def describe_retraining_policy(context: MonitoringContext) -> str:
     config = context.config
     conditions = []
     if config.retrain.on_performance_drop:
-        limit = config.monitor.max_drop
-        conditions.append(f"labels show a performance drop of more than {limit:g}")
+        limit = describe_max_drop(config.monitor.max_drop)
+        conditions.append(f"labels show a performance drop of more than {limit}")
     if config.retrain.on_concept_drift:
         windows = format_count(config.watch.min_drifted_windows, "window")
         conditions.append(

@@ -8,6 +8,7 @@ from functools import partial
 from mlops_kit.core.column_labels import label_names_html
 from mlops_kit.core.formatting import format_money, format_number, format_percent
 from mlops_kit.dashboards.check_tables import count_checks, make_check_table, make_outcome_cell
+from mlops_kit.dashboards.monitoring_alerts import show_alerts, show_arrivals, show_watch
 from mlops_kit.dashboards.monitoring_charts import make_volume_chart
 from mlops_kit.dashboards.monitoring_context import (
     REFRESH_COMMAND,
@@ -64,7 +65,6 @@ from mlops_kit.dashboards.view_models import (
     make_titled_cell,
 )
 from mlops_kit.db.tables import LabelOutcome, RetrainingRecord
-from mlops_kit.watch.alert_sinks import list_unsent_alerts
 from mlops_kit.watch.records import WindowPerformance
 
 _MAX_VOLUME_DAYS = 60
@@ -248,6 +248,7 @@ def build_data_tab(context: MonitoringContext) -> Html:
     hint = REFRESH_COMMAND
     cards = (
         build_card("Prediction volume", lambda: _show_volume(context), hint),
+        build_card("Arrivals", lambda: show_arrivals(context), hint),
         build_card("Missing values", lambda: _show_missing_values(context), hint, 6),
         build_card("Schema", lambda: _show_schema(context), hint, 6),
         build_card("Data contract", lambda: _show_contract(context), hint),
@@ -329,9 +330,12 @@ def _show_contract(context: MonitoringContext) -> CardContent:
 
 
 def build_incidents_tab(context: MonitoringContext) -> Html:
-    """Build the tab of all incidents."""
-    card = build_card("Incidents", lambda: _show_incidents(context), REFRESH_COMMAND)
-    return Html(GridView((card,)))
+    """Build the tab of all incidents, and who was told of them."""
+    cards = (
+        build_card("Incidents", lambda: _show_incidents(context), REFRESH_COMMAND),
+        build_card("Alerts", lambda: show_alerts(context), REFRESH_COMMAND),
+    )
+    return Html(GridView(cards))
 
 
 def _show_incidents(context: MonitoringContext) -> CardContent:
@@ -368,19 +372,7 @@ def _show_incidents(context: MonitoringContext) -> CardContent:
         "incident stays open while it lasts and is reported once."
     )
     table = make_optional_table(headings, rows, [4], "Incidents")
-    return CardContent(note, (*_describe_unsent_alerts(context), *table))
-
-
-def _describe_unsent_alerts(context: MonitoringContext) -> tuple[Html, ...]:
-    """Say which alert sinks do not have all alerts, and why."""
-    unsent = list_unsent_alerts(context.project)
-    paragraphs = []
-    for sink in dict.fromkeys(alert.sink for alert in unsent):
-        waiting = [alert for alert in unsent if alert.sink == sink]
-        reason = waiting[0].error or "the next pass of the watch sends them"
-        text = f"◆ {format_count(len(waiting), 'alert')} not sent to {sink!r} yet: {reason}"
-        paragraphs.append(make_paragraph(make_status(Color.WARNING, text)))
-    return tuple(paragraphs)
+    return CardContent(note, table)
 
 
 def build_retraining_tab(context: MonitoringContext) -> Html:
@@ -432,7 +424,8 @@ def build_service_tab(context: MonitoringContext) -> Html:
         build_card("Labels", lambda: _show_labels(context), hint, 5),
         build_card("Champion vs predecessor", lambda: show_predecessor_comparisons(context), hint),
         build_card("Decisions of operators", lambda: show_operator_decisions(context), hint),
-        build_card("Predictions by origin", lambda: _show_requests(context), hint),
+        build_card("Predictions by origin", lambda: _show_requests(context), hint, 7),
+        build_card("Watch", lambda: show_watch(context), hint, 5),
     )
     return Html(GridView(cards))
 

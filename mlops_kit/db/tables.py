@@ -193,7 +193,11 @@ class IncidentRecord(_NumberedRow, Base):
 
 
 class AlertRecord(_NumberedRow, Base):
-    """Word of an incident that an alert sink is to get, with its text as it was then."""
+    """Word of an incident that an alert sink is to get, with its text as it was then.
+
+    ``created_at`` and ``due_at``, before which it is not sent, are times of the watch; ``sent_at``
+    and ``retry_at`` are times of the clock. ``withheld`` says why it is never sent.
+    """
 
     __tablename__ = "alerts"
     __table_args__ = (sa.Index("unsent_alerts", "model", "sent_at"),)
@@ -208,6 +212,20 @@ class AlertRecord(_NumberedRow, Base):
     sent_at: Mapped[str | None] = mapped_column(default=None)
     attempts: Mapped[int] = mapped_column(default=0)
     error: Mapped[str] = mapped_column(default="")
+    due_at: Mapped[str | None] = mapped_column(default=None)
+    retry_at: Mapped[str | None] = mapped_column(default=None)
+    withheld: Mapped[str | None] = mapped_column(default=None)
+
+
+class AlertMuteRecord(_NumberedRow, Base):
+    """A person's decision that nobody is told of a signal until a time; of any if it is empty."""
+
+    __tablename__ = "alert_mutes"
+    signal: Mapped[str]
+    muted_until: Mapped[str]
+    actor: Mapped[str]
+    reason: Mapped[str]
+    muted_at: Mapped[str]
 
 
 class RetrainingRecord(_NumberedRow, Base):
@@ -258,3 +276,21 @@ class WatchRecord(Base):
     watched_from: Mapped[str] = mapped_column("since")
     watched_until: Mapped[str] = mapped_column("upto")
     updated_at: Mapped[str] = mapped_column("at")
+
+
+class WatchLeaseRecord(Base):
+    """The process that watches a model, or did so last.
+
+    ``holder`` is empty if it ended in order. The times are those of the database's clock.
+    """
+
+    __tablename__ = "watch_leases"
+    model: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str]
+    host: Mapped[str]
+    process_id: Mapped[int]
+    lock_identity: Mapped[str]
+    acquired_at: Mapped[str]
+    seen_at: Mapped[str]
+    pass_ended_at: Mapped[str | None] = mapped_column(default=None)
+    pass_error: Mapped[str] = mapped_column(default="")

@@ -1,7 +1,8 @@
 """Secrets of a project: where they are configured, and how they are removed from text.
 
-Secrets are the environment variables under ``secrets`` of ``mlops.yaml``, those of the tokens, and
-the passwords in the URLs of source, labels, database and tracking.
+Secrets are the environment variables under ``secrets`` of ``mlops.yaml``, those of the tokens and
+of the alert URLs, and the passwords in the URLs of source, labels, database, tracking
+and heartbeat.
 
 To add a form in which a secret may be written: a line in ``_encode_secret_forms``.
 """
@@ -21,6 +22,7 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 
 MIN_SECRET_CHARACTERS = 4  # a shorter value would be found inside ordinary words
+_MIN_URL_PART_CHARACTERS = 3
 _VARIABLE_PATTERN = re.compile(r"\$\{?(\w+)")
 _SINGLE_VARIABLE_PATTERN = re.compile(r"\$\{?\w+\}?")
 _URL_PATTERN = re.compile(
@@ -39,6 +41,7 @@ def _list_connection_urls(config: ProjectConfig) -> dict[str, str]:
         "labels": config.labels.source if config.labels else "",
         "database": config.database,
         "tracking": config.tracking,
+        "watch.heartbeat_url": config.watch.heartbeat_url,
     }
     urls = {}
     for name, value in settings.items():
@@ -50,8 +53,9 @@ def _list_connection_urls(config: ProjectConfig) -> dict[str, str]:
 
 
 def _list_declared_variables(config: ProjectConfig) -> list[str]:
-    """Return the environment variables that are declared as secrets or tokens."""
-    return [*config.secrets, config.serve.token_env, config.dashboard.token_env]
+    """Return the environment variables that are declared as secrets, tokens or alert URLs."""
+    alert_urls = [sink.url_env for sink in config.alerts.sinks.values()]
+    return [*config.secrets, config.serve.token_env, config.dashboard.token_env, *alert_urls]
 
 
 def list_secret_variables(project: Project) -> list[str]:
@@ -96,6 +100,10 @@ def iterate_secrets(project: Project) -> Iterator[tuple[str, str]]:
     """Yield name and value of each secret; a password in a URL has the name of its setting."""
     for name in _list_declared_variables(project.config):
         yield name, os.environ.get(name, "")
+    for sink in project.config.alerts.sinks.values():
+        for value in find_url_secrets(os.environ.get(sink.url_env, "")):
+            yield sink.url_env, value
+            yield sink.url_env, unquote(value)
     for setting, url in _list_connection_urls(project.config).items():
         for name in _VARIABLE_PATTERN.findall(" ".join(find_url_secrets(url))):
             yield name, os.environ.get(name, "")
@@ -165,3 +173,17 @@ def scrub_text_values(value: Any, scrub: Scrubber) -> Any:
     for key, item in value.items():
         scrubbed[key] = item if key.endswith("_type") else scrub_text_values(item, scrub)
     return scrubbed
+
+
+def remove_url_parts(text: str, url: str) -> str:
+    """Remove whatever a text has in common with a URL: host, user, tokens.
+
+    >>> remove_url_parts("no route to hooks.example with T0KEN", "slack://T0KEN@hooks.example/")
+    'no route to ••• with •••'
+    """
+    _, _, address = url.partition("://")
+    parts = sorted(set(re.split(r"[/:@?&=,\s]+", address)), key=len, reverse=True)
+    for part in parts:
+        if len(part) >= _MIN_URL_PART_CHARACTERS:
+            text = text.replace(part, "•••")
+    return text

@@ -127,6 +127,21 @@ def _compute_percentile_interval(value: float, drawn_values: list[float]) -> Int
     return Interval(value, float(low), float(high))
 
 
+def compute_prediction_interval(drawn_values: Any) -> tuple[float, float]:
+    """Compute between which values a new draw is with a probability of 95%.
+
+    Of n draws the k-th smallest is exceeded by a new one with probability 1 - k / (n + 1), so the
+    interval is right for any number of draws.
+
+    References
+    ----------
+    Hyndman & Fan, "Sample quantiles in statistical packages", The American Statistician 50 (1996):
+    definition 6.
+    """
+    low, high = np.quantile(drawn_values, _INTERVAL_QUANTILES, method="weibull")
+    return float(low), float(high)
+
+
 def bootstrap_statistics(
     compute_statistics: Callable[[np.ndarray], dict[str, float]],
     rows: int,

@@ -10,11 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from filelock import FileLock, Timeout
-
-from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.core.errors import KitError
+from mlops_kit.core.extensions import describe_exception
 from mlops_kit.core.extras import require_extra
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
@@ -24,8 +23,13 @@ from mlops_kit.db.engine import open_transaction
 from mlops_kit.db.tables import WatchRecord
 from mlops_kit.db.timestamps import current_timestamp, format_timestamp
 from mlops_kit.project.loader import Project
-from mlops_kit.watch.alert_sinks import send_alerts
+from mlops_kit.project.secrets import make_scrubber
+from mlops_kit.watch.alert_delivery import send_alerts
+from mlops_kit.watch.alert_queue import queue_alerts
+from mlops_kit.watch.arrivals import check_arrivals
 from mlops_kit.watch.context import WatchContext
+from mlops_kit.watch.heartbeat import Heartbeat, send_heartbeat
+from mlops_kit.watch.lease import WatchLease, hold_lease
 from mlops_kit.watch.monitoring import (
     evaluate_due_labels,
     monitor_window,
@@ -36,12 +40,15 @@ from mlops_kit.watch.row_scoring import score_new_rows
 from mlops_kit.watch.status import format_local_time, summarize_watch
 from mlops_kit.watch.window_borders import list_unmonitored_windows
 
+_ALERT_INTERVAL = timedelta(minutes=1)  # how often alerts are sent between two passes
+
 
 class Watcher:
     """The watch of one project."""
 
-    def __init__(self, project: Project, report: ProgressReporter) -> None:
+    def __init__(self, project: Project, report: ProgressReporter, lease: WatchLease) -> None:
         self.project = project
+        self.lease = lease
         self.context = WatchContext(project, report)
 
     def run_pass(self, as_of: datetime, since: datetime | None = None) -> None:
@@ -52,11 +59,39 @@ class Watcher:
         since : datetime or None
             Where the watch begins, in its first pass; by default the champion's ``as_of``.
         """
+        self.lease.require_held()
         try:
             self._score_and_monitor(as_of, since)
+        except Exception as error:
+            self.lease.note_pass(make_scrubber(self.project)(describe_exception(error)))
+            raise
+        else:
+            self.lease.note_pass("")
         finally:
             # Alerts of what is stored are sent even if a later step fails.
-            self.context.report_lines(as_of, send_alerts(self.project))
+            self.send_due_alerts(as_of)
+
+    def run_live_pass(self, as_of: datetime) -> None:
+        """Run one pass as of the present, with heartbeats."""
+        self._send_heartbeat(as_of, Heartbeat.START)
+        try:
+            self.run_pass(as_of)
+        except Exception:
+            self._send_heartbeat(as_of, Heartbeat.FAILURE)
+            raise
+        self._send_heartbeat(as_of, Heartbeat.SUCCESS)
+
+    def _send_heartbeat(self, as_of: datetime, heartbeat: Heartbeat) -> None:
+        error = send_heartbeat(self.project, heartbeat)
+        if error:
+            self.context.report_lines(as_of, [f"the heartbeat failed: {error}"])
+
+    def send_due_alerts(self, as_of: datetime) -> None:
+        """Send the alerts that are due, also those that the passing of time alone makes due."""
+        self.lease.require_held()
+        with open_transaction(self.project) as transaction:
+            queue_alerts(transaction, self.project.config, as_of)
+        self.context.report_lines(as_of, send_alerts(self.project, as_of))
 
     def _score_and_monitor(self, as_of: datetime, since: datetime | None) -> None:
         context = self.context
@@ -71,8 +106,11 @@ class Watcher:
             f"{_format_label_counts(label_counts)}",
             transient=True,
         )
+        context.report_lines(as_of, check_arrivals(context, progress, as_of))
         for start, end in list_unmonitored_windows(context, progress, as_of):
+            self.lease.require_held()
             monitor_window(context, start, end, as_of)
+        self.lease.require_held()
         evaluate_due_labels(context, as_of)
         roll_back_worse_champion(context, as_of)
         follow_up_retrainings(context, as_of)
@@ -121,17 +159,8 @@ def open_watcher(project: Project, report: ProgressReporter) -> Iterator[Watcher
         If another process watches the project.
     """
     require_extra("train")
-    lock = FileLock(project.resolve_path(".mlops") / "watch.lock")
-    try:
-        held_lock = lock.acquire(timeout=0)
-    except Timeout as error:
-        raise RunFailedError(
-            "another watch of this project is running",
-            "one watch at a time",
-            "stop it first, or let it continue",
-        ) from error
-    with held_lock:
-        yield Watcher(project, report)
+    with hold_lease(project) as lease:
+        yield Watcher(project, report, lease)
 
 
 def replay_period(
@@ -177,12 +206,14 @@ def run_on_schedule(project: Project, until: datetime | None, report: ProgressRe
     with open_watcher(project, report) as watcher:
         while True:
             as_of = datetime.now(UTC)
-            watcher.run_pass(as_of)
+            watcher.run_live_pass(as_of)
             next_pass = as_of + project.config.watch.interval
             if until is not None and next_pass > until:
                 return summarize_watch(project)
             report(f"next pass at {format_local_time(project.config, next_pass)}", transient=True)
-            time.sleep(max(0.0, (next_pass - datetime.now(UTC)).total_seconds()))
+            while (waiting_time := next_pass - datetime.now(UTC)) > timedelta(0):
+                time.sleep(min(waiting_time, _ALERT_INTERVAL).total_seconds())
+                watcher.send_due_alerts(datetime.now(UTC))
 
 
 def run_single_pass(project: Project, as_of: datetime, report: ProgressReporter) -> str:
@@ -194,5 +225,5 @@ def run_single_pass(project: Project, as_of: datetime, report: ProgressReporter)
         A summary of the watch.
     """
     with open_watcher(project, report) as watcher:
-        watcher.run_pass(as_of)
+        watcher.run_live_pass(as_of)
         return summarize_watch(project)

@@ -37,6 +37,7 @@ from mlops_kit.stages.retrain.policy import (
     RetrainingEvidence,
     decide_retraining,
 )
+from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.change_detection import encode_version_labels, find_suspected_change
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
@@ -183,12 +184,12 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
                 monitoring_json=monitoring_json,
             )
         )
-        incident_lines = incidents.update_incidents(
+        incident_lines = update_incidents(
             transaction,
             context.config,
             {"drift", "schema", *list_signal_names(SignalTime.WINDOW_ENDED)},
             signals,
-            format_timestamp(as_of),
+            as_of,
             f"not observed {_format_window(context, start, end)}",
         )
     summary = (
@@ -437,20 +438,20 @@ def _store_performance(
     )
     with open_transaction(context.project) as transaction:
         transaction.execute(statement)
-        incident_lines = incidents.update_incidents(
+        incident_lines = update_incidents(
             transaction,
             context.config,
             {_BLOCKED_SIGNAL, *list_signal_names(SignalTime.LABELS_DUE)},
             other_signals,
-            format_timestamp(as_of),
+            as_of,
             f"not observed {period}",
         )
-        incident_lines += incidents.update_incidents(
+        incident_lines += update_incidents(
             transaction,
             context.config,
             set(incidents.PERFORMANCE_SIGNALS) if recovery else set(),
             performance_signals,
-            format_timestamp(as_of),
+            as_of,
             f"performance is back at its reference {period}, version {window.version}: {recovery}",
         )
         transaction.add(

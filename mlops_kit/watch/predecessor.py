@@ -48,6 +48,7 @@ from mlops_kit.stats.paired_gains import (
     compute_sequential_interval,
     measure_paired_gain,
 )
+from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.monitoring import decode_features, select_window_predictions
 
@@ -384,12 +385,12 @@ def _roll_back(
         sentence,
     )
     with open_transaction(context.project) as transaction:
-        lines = incidents.update_incidents(
+        lines = update_incidents(
             transaction,
             context.config,
             set(),
             [signal],
-            format_timestamp(as_of),
+            as_of,
             "",
         )
     versions.promote_version(
@@ -416,12 +417,12 @@ def _update_promotion_stop(context: WatchContext, as_of: datetime) -> None:
     if decisions:
         close_reason = f"enabled again by {decisions[0].actor}: {decisions[0].reason}"
     with open_transaction(context.project) as transaction:
-        lines = incidents.update_incidents(
+        lines = update_incidents(
             transaction,
             context.config,
             {incidents.PROMOTION_STOP_SIGNAL},
             signals,
-            format_timestamp(as_of),
+            as_of,
             close_reason,
         )
     context.report_lines(as_of, lines)

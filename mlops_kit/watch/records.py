@@ -56,6 +56,9 @@ class WindowMonitoring:
         Rows of the window that the data contract rejects; they have no score.
     contract_sentence : str
         What the contract rejects in the window, or accepts although it is new; else empty.
+    estimation_method, estimation_note : str
+        How the performance was estimated (``EstimationMethod``), and a sentence about it; empty in
+        records of earlier versions.
     joint_cost : JointCost or None
         What the joint drift of all features costs; None where nothing drifted.
     """
@@ -70,6 +73,8 @@ class WindowMonitoring:
     rows_by_version: Mapping[str, int]
     rejected_rows: int = 0
     contract_sentence: str = ""
+    estimation_method: str = ""
+    estimation_note: str = ""
     joint_cost: JointCost | None = None
 
     def to_json(self) -> str:
@@ -91,6 +96,8 @@ class WindowMonitoring:
             rows_by_version=stored.get("rows_by_version", {}),
             rejected_rows=stored.get("rejected_rows", 0),
             contract_sentence=stored.get("contract_sentence", ""),
+            estimation_method=stored.get("estimation_method", ""),
+            estimation_note=stored.get("estimation_note", ""),
             joint_cost=stored.get("joint_cost"),
         )
 
@@ -119,7 +126,7 @@ class WindowPerformance:
         Cost of errors per row, and the saving over all labeled rows against the cheaper rule
         without a model; None if the rows have no predicted class.
     is_below_estimate : bool
-        Whether all of the interval of the realized performance is worse than estimated.
+        Whether the realized performance is worse than all of the interval of the estimate.
     verdicts : Verdicts
         What the checks of the realized performance conclude.
     decision : RetrainingDecision or None

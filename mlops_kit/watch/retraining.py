@@ -22,6 +22,7 @@ from mlops_kit.project.loader import Project
 from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.retrain.policy import PERFORMANCE_REASONS, RetrainingAction, RuleRole
+from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.change_detection import find_suspected_change
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.records import WindowPerformance
@@ -181,12 +182,12 @@ def _record_outcome(
         transaction.execute(statement)
         if status == RunStatus.WAITING_FOR_APPROVAL:
             return
-        incidents.update_incidents(
+        update_incidents(
             transaction,
             context.config,
             {"retraining"},
             [] if status == RunStatus.SUCCEEDED else [signal],
-            format_timestamp(as_of),
+            as_of,
             f"run {run_id}",
         )
 

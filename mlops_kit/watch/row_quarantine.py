@@ -20,12 +20,11 @@ from mlops_kit.data.target import TargetEncoder
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.predictions import decode_feature_values, load_labeled_predictions
 from mlops_kit.db.tables import WatchRecord, WindowRecord
-from mlops_kit.db.timestamps import format_timestamp
-from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.monitor.feed_faults import FeedFault, find_day_faults
 from mlops_kit.stages.monitor.incidents import IncidentSeverity, IncidentSignal
 from mlops_kit.stages.monitor.label_faults import LabeledRows, find_label_fault
 from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK
+from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.records import WindowPerformance
 
@@ -54,12 +53,12 @@ def quarantine_faulty_days(context: WatchContext, as_of: datetime) -> dict[str, 
             )
         )
     with open_transaction(context.project) as transaction:
-        lines = incidents.update_incidents(
+        lines = update_incidents(
             transaction,
             context.config,
             {FEED_FAULT_SIGNAL},
             signals,
-            format_timestamp(as_of),
+            as_of,
             f"no day has a fault as of {context.format_time(as_of)}",
         )
     context.report_lines(as_of, lines)

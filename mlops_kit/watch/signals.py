@@ -26,9 +26,14 @@ from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import pd
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor.incidents import IncidentSeverity, IncidentSignal
+from mlops_kit.stats.arrivals import estimate_dispersion, predict_count
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 
-_MIN_VOLUME_SHARE = 0.5  # of the usual rows of a window
+_MIN_VOLUME_SHARE = 0.5  # of the usual rows of a window, while few windows are known
+_MAX_LOW_VOLUME_SHARE = 0.8  # of the usual rows: a smaller reduction is no incident
+_MIN_INTERVAL_WINDOWS = 4  # from which an interval of the rows is predicted
+_MAX_INTERVAL_WINDOWS = 8
+_VOLUME_COVERAGE = 0.999
 _MIN_LABELED_SHARE = 0.8  # of the rows of a window whose labels are due
 
 
@@ -171,15 +176,28 @@ def list_signal_names(when: SignalTime) -> set[str]:
 
 @register_incident_signal("volume", "Fewer rows than usual")
 def detect_low_volume(evidence: WindowEvidence) -> str:
-    """Detect that a window has far fewer rows than usual (the median of the windows before)."""
-    earlier_rows = sorted(evidence.earlier_row_counts)
+    """Detect that a window has far fewer rows than usual.
+
+    With four windows before it or more, it is below the prediction interval of the last eight and
+    below 80% of their median; with fewer, below half of the median.
+    """
+    earlier_rows = list(evidence.earlier_row_counts)
     if not earlier_rows:
         return ""
     rows = sum(evidence.monitoring.rows_by_version.values())
-    usual_rows = earlier_rows[len(earlier_rows) // 2]
-    if rows >= _MIN_VOLUME_SHARE * usual_rows:
+    if len(earlier_rows) < _MIN_INTERVAL_WINDOWS:
+        usual_rows = sorted(earlier_rows)[len(earlier_rows) // 2]
+        if rows >= _MIN_VOLUME_SHARE * usual_rows:
+            return ""
+        return f"{format_number(rows)} rows in the window; usual are {format_number(usual_rows)}."
+    recent_rows = earlier_rows[-_MAX_INTERVAL_WINDOWS:]
+    usual = predict_count(recent_rows, estimate_dispersion([recent_rows]), _VOLUME_COVERAGE)
+    if rows >= usual.low or rows >= _MAX_LOW_VOLUME_SHARE * usual.expected:
         return ""
-    return f"{format_number(rows)} rows in the window; usual are {format_number(usual_rows)}."
+    return (
+        f"{format_number(rows)} rows in the window; usual are {usual.low:,} to {usual.high:,} "
+        f"({100 * _VOLUME_COVERAGE:g}% prediction interval)."
+    )
 
 
 @register_incident_signal("rejected_rows", "Rows violate the data contract")

@@ -17,7 +17,6 @@ from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Interval, Table, Verdict, Verdicts
 from mlops_kit.core.tasks import (
     TASKS,
-    is_finite_score,
     summarize_score,
     to_score_array,
     to_score_column,
@@ -41,6 +40,12 @@ from mlops_kit.stages.monitor.drift_sides import (
 )
 from mlops_kit.stages.monitor.drift_tests import SideWeights, make_side_weights
 from mlops_kit.stages.monitor.joint_cost import JointCost, estimate_joint_cost
+from mlops_kit.stages.monitor.performance_estimate import (
+    OutcomeModel,
+    WindowRows,
+    estimate_performance,
+    fit_outcome_model,
+)
 from mlops_kit.stages.monitor.profile_scan import profile_parquet
 from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
 from mlops_kit.stages.monitor.schema import check_schema
@@ -64,8 +69,8 @@ class ReferenceData(NamedTuple):
         The held-out rows: features, target and score.
     performance : Interval or None
         Reference performance: the headline metric that the review measured.
-    calibrator : Any
-        The calibration of the scores, fitted on the held-out rows.
+    outcomes : OutcomeModel
+        What the labels of new rows are drawn from, fitted on the held-out rows.
     classes : tuple
         The classes in the order of the version's codes; empty for a regression.
     history : DriftHistory or None
@@ -75,7 +80,7 @@ class ReferenceData(NamedTuple):
     feature_names: list[str]
     rows: pd.DataFrame
     performance: Interval | None
-    calibrator: Any
+    outcomes: OutcomeModel
     classes: tuple[Any, ...] = ()
     history: DriftHistory | None = None
 
@@ -113,11 +118,7 @@ def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
         feature_names=list(version.features),
         rows=held_out_rows,
         performance=get_reference_performance(quality, config),
-        calibrator=estimate.fit_calibrator(
-            held_out_rows[SCORE_COLUMN],
-            held_out_rows[config.target],
-            get_row_weights(held_out_rows, config),
-        ),
+        outcomes=fit_outcome_model(held_out_rows, list(version.features), config),
         classes=version.classes,
         history=_profile_history(
             run / known_artifacts["features"].path, held_out_rows, version.features, config
@@ -183,16 +184,10 @@ def analyze_unlabeled_window(
         config,
         drift_design,
     )
-    estimated = Interval(None)
-    is_scored = is_finite_score(scores)
-    if is_scored.any():
-        estimated = estimate.estimate_performance(
-            to_score_column(scores[is_scored]),
-            design.select(is_scored),
-            reference.calibrator,
-            config,
-            config.seed,
-        )
+    estimated = estimate_performance(
+        reference.outcomes,
+        WindowRows(predictions[SCORE_COLUMN], inputs, design),
+    )
     verdicts = [
         check_schema(expected, current),
         alerts.check_feature_drift(drift_table, config),
@@ -202,12 +197,14 @@ def analyze_unlabeled_window(
         rows=len(predictions),
         flagged_share=_compute_flagged_share(predictions["decision"], design.weights, config),
         mean_score=_compute_mean(pd.Series(summarize_score(scores)), design.weights),
-        estimated=estimated,
+        estimated=estimated.interval,
+        estimation_method=estimated.method.value,
+        estimation_note=estimated.note,
         drift=drift_table,
         sketches=_compare_distributions(expected, current, weights),
         verdicts=Verdicts.from_verdicts(verdicts),
         rows_by_version=rows_by_version,
-        joint_cost=_estimate_joint_cost(drift_table, estimated, reference, inputs, config),
+        joint_cost=_estimate_joint_cost(drift_table, estimated.interval, reference, inputs, config),
     )
 
 
@@ -400,13 +397,16 @@ def _is_below_estimate(
     estimated: Interval,
     config: ProjectConfig,
 ) -> bool:
-    """Whether all of the interval of realized performance is worse than the estimate."""
+    """Whether the realized performance is worse than all of the interval of the estimate.
+
+    That interval contains the realized value of 95% of windows unless the concept has drifted.
+    """
     metric = METRICS[config.headline_metric]
     measured = realized.to_intervals().get(config.headline_metric, Interval(None))
-    best_value = measured.high if metric.greater_is_better else measured.low
-    if best_value is None or estimated.value is None:
+    worst_value = estimated.low if metric.greater_is_better else estimated.high
+    if measured.value is None or worst_value is None:
         return False
-    return metric.compute_gain(best_value, estimated.value) < 0
+    return metric.compute_gain(measured.value, worst_value) < 0
 
 
 def _check_concept_drift(

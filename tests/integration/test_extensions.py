@@ -371,7 +371,7 @@ def watched_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     watched.build_project(folder, watched.YAML_WITHOUT_RETRAINING)
     write_plugins(folder, names)
     with (folder / "mlops.yaml").open("a") as file:
-        file.write(f"plugins: {names}\nwatch: {{alerts: [pager, file]}}\n")
+        file.write(f"plugins: {names}\nalerts: {{sinks: [pager, file]}}\n")
     project = loader.load_project(folder)
     until = project.parse_utc_timestamp("2024-02-20", "until")
     assert until is not None

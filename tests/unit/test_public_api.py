@@ -36,6 +36,7 @@ WITHOUT_EXAMPLE = {
     "ParameterRange",
     "Project",
     "ProjectConfig",
+    "ReferenceRefit",
     "RefitAgreement",
     "RetrainingAction",
     "RetrainingDecision",

@@ -40,6 +40,7 @@ RENAMED_SETTINGS = {
     "dashboard.token": "dashboard.token_env",
     "dashboard.identity": "dashboard.identity_provider",
     "dashboard.ready": "dashboard.ready_kernels",
+    "watch.alerts": "alerts.sinks",
     "watch.every": "watch.interval",
     "watch.persist": "watch.min_drifted_windows",
     "keep.runs": "retention.min_runs",

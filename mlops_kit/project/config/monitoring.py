@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mlops_kit.project.config.base import ConfigSection
-from mlops_kit.project.config.value_types import Duration, NameList, Share
+from mlops_kit.project.config.value_types import Drop, Duration, NameList, Share
 
 TestedKind = Literal["number", "category", "code", "boolean"]
 # The drift tests of this package by the kind of column they are for, the default first.
@@ -18,7 +18,6 @@ DRIFT_TESTS_BY_KIND: dict[TestedKind, tuple[str, ...]] = {
     "code": ("cramers_v",),
     "boolean": ("cramers_v",),
 }
-ALERT_SINK_NAMES = ("file",)
 RETRAINING_REASON_NAMES = (
     "performance_drop",
     "concept_drift",
@@ -77,10 +76,11 @@ class MonitorConfig(ConfigSection):
         0.05, description="Maximum increase in a column's share of missing values"
     )
     min_rows: int = Field(200, ge=20, description="Minimum number of rows to test for drift")
-    max_drop: float = Field(
-        0.03,
-        ge=0,
-        description="Maximum drop of the headline metric below the reference performance",
+    max_drop: Drop = Field(
+        "10%",
+        description="Maximum drop of the headline metric below the reference performance: a "
+        "number, or a share of the reference (of a score measured from a model without skill, so "
+        "from 0.5 for ROC-AUC), but at least from the reference to the worse end of its interval",
     )
     alerts_file: str = Field(
         "reports/alerts.jsonl",
@@ -220,10 +220,11 @@ class WatchConfig(ConfigSection):
         description="Rows of a monitoring window: it ends when so many rows were scored, whatever "
         "watch.window is; null: windows have a length in time",
     )
-    alerts: NameList = Field(
-        default_factory=list,
-        description="Alert sinks that are told when an incident opens or closes: file, or those "
-        "of plugins",
+    heartbeat_url: str = Field(
+        "",
+        description="Address that is called after each pass, such as one of healthchecks.io, which "
+        "raises an alarm when the calls stop; with /start before a pass and /fail after one that "
+        "failed. ${NAME} is replaced by an environment variable. Empty: none",
     )
     min_drifted_windows: int = Field(
         2,

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from mlops_kit.core.errors import suggest_names
 from mlops_kit.core.extensions import ExtensionKind, list_declared
 from mlops_kit.core.tasks import TASKS
+from mlops_kit.project.config.alerts import ALERT_SINK_NAMES, AlertsConfig
 from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.data import (
     ColumnDescription,
@@ -22,7 +23,6 @@ from mlops_kit.project.config.data import (
 from mlops_kit.project.config.legacy import move_split_settings
 from mlops_kit.project.config.model import MODEL_FAMILY_NAMES, CostConfig, ReviewConfig, TrainConfig
 from mlops_kit.project.config.monitoring import (
-    ALERT_SINK_NAMES,
     DRIFT_TESTS_BY_KIND,
     RETRAINING_REASON_NAMES,
     MonitorConfig,
@@ -174,6 +174,7 @@ class ProjectConfig(ConfigSection):
     serve: ServeConfig = ServeConfig()
     dashboard: DashboardConfig = DashboardConfig()
     watch: WatchConfig = WatchConfig()
+    alerts: AlertsConfig = AlertsConfig()
     people: PeopleConfig = PeopleConfig()
     retention: RetentionConfig = RetentionConfig()
     run: RunConfig = RunConfig()
@@ -330,11 +331,11 @@ class ProjectConfig(ConfigSection):
                     f"expected {suggest_names(reason, known_reasons)}"
                 )
         known_sinks = [*ALERT_SINK_NAMES, *list_declared(ExtensionKind.ALERT_SINK)]
-        for sink in self.watch.alerts:
-            if sink not in known_sinks:
+        for name, sink in self.alerts.sinks.items():
+            if not sink.url_env and name not in known_sinks:
                 raise ValueError(
-                    f"watch.alerts: {sink!r} is not known; "
-                    f"expected {suggest_names(sink, known_sinks)}"
+                    f"alerts.sinks: {name!r} is not known; "
+                    f"expected {suggest_names(name, known_sinks)}, or a url_env"
                 )
 
     def _check_stages(self) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 _DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_PERCENTAGE_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _DURATION_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _SECONDS_BY_UNIT = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _SIZE_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]?)B?")
@@ -48,6 +49,30 @@ _SIZE_SCHEMA = {
         {"type": "number", "minimum": 0},
     ],
 }
+
+
+def parse_percentage(text: str) -> float:
+    """Parse a percentage as a share.
+
+    >>> parse_percentage("10%")
+    0.1
+    """
+    match = _PERCENTAGE_PATTERN.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a percentage such as 10%, or a number")
+    return float(match[1]) / 100
+
+
+def _check_drop(value: Any) -> Any:
+    """Check a percentage or a number that is not negative."""
+    if isinstance(value, str):
+        text = value.strip()
+        parse_percentage(text)
+        return text
+    number = float(value)
+    if not number >= 0:
+        raise ValueError(f"{value!r} is negative; expected a percentage such as 10%, or a number")
+    return number
 
 
 def parse_duration(value: Any) -> timedelta:
@@ -134,3 +159,16 @@ OptionalTimestamp = Annotated[
 NameList = Annotated[list[str], BeforeValidator(_to_list), WithJsonSchema(_NAME_LIST_SCHEMA)]
 ByteSize = Annotated[int, BeforeValidator(parse_size), WithJsonSchema(_SIZE_SCHEMA)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Drop = Annotated[
+    float | str,
+    BeforeValidator(_check_drop),
+    WithJsonSchema(
+        {
+            "title": "share or number",
+            "anyOf": [
+                {"type": "number", "minimum": 0},
+                {"type": "string", "pattern": rf"^{_PERCENTAGE_PATTERN.pattern}$"},
+            ],
+        }
+    ),
+]

@@ -4,7 +4,7 @@ Drift alone warns: most drift costs the model nothing. Only a performance drop t
 prove, or a broken schema, blocks.
 
 These are the alerts of the monitor stage. ``mlops watch`` sends word of incidents instead: see
-``mlops_kit.watch.signals`` for what opens one, and ``mlops_kit.watch.alert_sinks`` for who is told.
+``mlops_kit.watch.signals`` for what opens one, and ``mlops_kit.watch.alert_queue`` for who is told.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from mlops_kit.core.results import CheckOutcome, CheckSeverity, Interval, Table,
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
+from mlops_kit.stages.monitor.limits import compute_bound
 from mlops_kit.stats.metrics import METRICS, Metric
 from mlops_kit.stats.monitoring_tables import (
     REALIZED_PERFORMANCE_CHECK,
@@ -164,7 +165,9 @@ def check_realized_performance(realized: Table, config: ProjectConfig) -> Verdic
             sentence=realized.sentence,
             hint="wait for labels" if interval.value is None else "review the model again",
         )
-    bound = _compute_bound(metric, reference, config.monitor.max_drop)
+    bound = to_json_value(row.get("limit"))
+    if bound is None:  # stored by an earlier version
+        bound = compute_bound(config.monitor.max_drop, metric, Interval(reference))
     reference_text = format_number(reference)
     comparison = "at least" if metric.greater_is_better else "at most"
     make_verdict = partial(
@@ -202,17 +205,6 @@ def check_realized_performance(realized: Table, config: ProjectConfig) -> Verdic
         ),
         hint="retrain, or roll back to the previous version",
     )
-
-
-def _compute_bound(
-    metric: Metric,
-    reference: float,
-    max_drop: float,
-) -> float:
-    """Compute the worst value of a metric that is still accepted."""
-    if metric.greater_is_better:
-        return reference - max_drop
-    return reference + max_drop
 
 
 def _get_best_limit(metric: Metric, interval: Interval) -> float | None:

@@ -1,8 +1,7 @@
-"""Estimated performance: without labels, and what a column's drift costs.
+"""What a column's drift costs, and how its distributions differ.
 
-Both are valid only while the target depends on the features as it did at the review. Once the
-labels are in, realized below estimated performance is the sign that it does not any more (concept
-drift).
+The cost is valid only while the target depends on the features as it did at the review. See
+``performance_estimate`` for the estimated performance of a window.
 """
 
 from __future__ import annotations
@@ -12,27 +11,14 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from mlops_kit.core.lazy import np, pd
-from mlops_kit.core.results import Interval
-from mlops_kit.core.tasks import (
-    is_finite_score,
-    predict_codes,
-    summarize_score,
-    to_score_array,
-)
+from mlops_kit.core.tasks import to_score_array
 from mlops_kit.data.column_kinds import StatisticalKind, infer_statistical_kind
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor.column_values import to_categories, to_numbers
 from mlops_kit.stages.monitor.drift_tests import SideWeights
-from mlops_kit.stats.bootstrap import (
-    bootstrap_statistics,
-    compute_ratio_interval,
-    make_sampling_design,
-)
 from mlops_kit.stats.metrics import METRICS, compute_metric
 
 REFERENCE_BINS = 10  # of a number's reference values; missing values have a bin of their own
-# Zero by construction once the probabilities are calibrated.
-_METRICS_NOT_ESTIMATED = ("calibration_error",)
 # Smallest share of the reference's rows that must still count after reweighting, and largest share
 # of current rows in bins that the reference does not have.
 _MIN_EFFECTIVE_SHARE = 0.1
@@ -46,143 +32,6 @@ class _BinnedColumn(NamedTuple):
     reference_shares: np.ndarray
     current_shares: np.ndarray
     reference_bins: np.ndarray
-
-
-def fit_calibrator(
-    score: Any,
-    y: Any,
-    weights: Any = None,
-) -> Any:
-    """Fit an isotonic regression from score to probability; None for one class.
-
-    Of class probabilities it is the one from that of the predicted class to the probability that
-    the prediction is right.
-
-    Parameters
-    ----------
-    score, y : array-like, shape (rows,)
-        Scores (shape (rows, classes) for a multiclass task) and labels; rows where either is
-        missing are left out.
-    weights : array-like, optional
-        The weight of each row.
-
-    Returns
-    -------
-    IsotonicRegression or None
-
-    Notes
-    -----
-    Zadrozny & Elkan 2002, "Transforming classifier scores into accurate multiclass probability
-    estimates", KDD.
-    """
-    from sklearn.isotonic import IsotonicRegression
-
-    scores = to_score_array(score)
-    labels = np.asarray(y, dtype=float)
-    is_known = is_finite_score(scores) & ~np.isnan(labels)
-    if scores.ndim == 2:
-        labels = np.where(is_known, predict_codes(scores) == labels, np.nan)
-        scores = summarize_score(scores)
-    if len(np.unique(labels[is_known])) < 2:
-        return None
-    regression = IsotonicRegression(
-        y_min=0,
-        y_max=1,
-        out_of_bounds="clip",
-    )
-    if weights is None:
-        return regression.fit(scores[is_known], labels[is_known])
-    return regression.fit(scores[is_known], labels[is_known], np.asarray(weights)[is_known])
-
-
-def estimate_performance(
-    score: Any,
-    days: Any,
-    calibrator: Any,
-    config: ProjectConfig,
-    seed: int = 0,
-) -> Interval:
-    """Estimate the headline metric from the probabilities alone (CBPE).
-
-    Each row counts as a positive with its calibrated probability and as a negative with the rest,
-    which gives the expected confusion matrix at every threshold. The interval draws whole days.
-
-    Of a multiclass task only the accuracy is estimated: it is the mean calibrated probability of
-    the predicted class.
-
-    Parameters
-    ----------
-    score, days : array-like, shape (rows,)
-        The scores (shape (rows, classes) for a multiclass task), and the day of each, or a
-        ``SamplingDesign`` with blocks and weights.
-    calibrator
-        As returned by ``fit_calibrator``.
-
-    Returns
-    -------
-    Interval
-        Of None for a regression, and for a metric that calibration fixes.
-
-    Notes
-    -----
-    NannyML's confidence-based performance estimation; of a multiclass task the average confidence
-    of Guillory, Shankar, Ebrahimi, Darrell & Schmidt, "Predicting with confidence on unseen
-    distributions", ICCV (2021), with calibrated confidence.
-    """
-    scores = to_score_array(score)
-    if calibrator is None or not len(scores):
-        return Interval(None)
-    if config.task == "multiclass":
-        return _estimate_accuracy(
-            summarize_score(scores),
-            days,
-            calibrator,
-            config,
-            seed,
-        )
-    is_estimable = config.task == "binary" and config.headline_metric not in _METRICS_NOT_ESTIMATED
-    if not is_estimable:
-        return Interval(None)
-    order = np.argsort(scores, kind="stable")  # so that sorting in each draw is cheap
-    scores = scores[order]
-    design = make_sampling_design(days).select(order)
-    probabilities = calibrator.predict(scores)
-    compute = METRICS[config.headline_metric].function
-    both_labels = np.tile([1.0, 0.0], len(scores))
-    scores_twice = np.repeat(scores, 2)
-
-    def compute_expected(weights: np.ndarray) -> dict[str, float]:
-        by_label = [probabilities * weights, (1 - probabilities) * weights]
-        label_weights = np.column_stack(by_label).ravel()
-        return {"": compute(both_labels, scores_twice, None, label_weights)}
-
-    intervals = bootstrap_statistics(
-        compute_expected,
-        len(scores),
-        design,
-        config.review.draws,
-        seed,
-    )
-    return intervals[""]
-
-
-def _estimate_accuracy(
-    confidence: np.ndarray,
-    days: Any,
-    calibrator: Any,
-    config: ProjectConfig,
-    seed: int,
-) -> Interval:
-    """Estimate the accuracy as the mean calibrated confidence; of None for another metric."""
-    if config.headline_metric != "accuracy":
-        return Interval(None)
-    return compute_ratio_interval(
-        calibrator.predict(confidence),
-        np.ones(len(confidence)),
-        make_sampling_design(days),
-        config.review.draws,
-        seed,
-    )
 
 
 def _assign_bins(

@@ -25,12 +25,13 @@ from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, Interval, Table, Verdict
 from mlops_kit.db.approvals import check_permission
 from mlops_kit.db.engine import open_transaction
-from mlops_kit.db.tables import AlertRecord, IncidentRecord
+from mlops_kit.db.tables import IncidentRecord
 from mlops_kit.db.timestamps import current_timestamp
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stages.monitor.joint_cost import JointCost
+from mlops_kit.stages.monitor.limits import compute_max_drop
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import (
     CONCEPT_DRIFT_CHECK,
@@ -121,8 +122,10 @@ def detect_costly_drift(
     )
     is_critical = False
     if estimated.value is not None and reference is not None:
-        gain = METRICS[config.headline_metric].compute_gain(estimated.value, reference)
-        is_critical = gain < -config.monitor.max_drop
+        metric = METRICS[config.headline_metric]
+        gain = metric.compute_gain(estimated.value, reference)
+        max_drop = compute_max_drop(config.monitor.max_drop, metric, Interval(reference))
+        is_critical = gain < -max_drop
     sentence = (
         f"{_describe_drift_costs(ranked, joint_cost, config)} Estimated performance {estimated}, "
         f"reference performance {format_number(reference)}."
@@ -142,7 +145,8 @@ def _is_certainly_below(
     best_value = estimated.high if metric.greater_is_better else estimated.low
     if best_value is None or reference is None:
         return False
-    return metric.compute_gain(best_value, reference) < -config.monitor.max_drop
+    max_drop = compute_max_drop(config.monitor.max_drop, metric, Interval(reference))
+    return metric.compute_gain(best_value, reference) < -max_drop
 
 
 def _describe_drift_costs(
@@ -244,14 +248,6 @@ def describe_recovery(verdicts: Iterable[Verdict]) -> str:
     return ""
 
 
-class AlertEvent(StrEnum):
-    """What happened to an incident of which an alert tells."""
-
-    OPENED = "opened"
-    WORSENED = "worsened"
-    CLOSED = "closed"
-
-
 def update_incidents(
     transaction: Session,
     config: ProjectConfig,
@@ -260,12 +256,14 @@ def update_incidents(
     timestamp: str,
     close_reason: str,
 ) -> list[str]:
-    """Open, update and close incidents within a transaction, and store alerts of it.
+    """Open, update and close incidents within a transaction.
+
+    Who is told of it: ``mlops_kit.watch.alert_queue``.
 
     Parameters
     ----------
     config : ProjectConfig
-        With the project's name, and its alert sinks.
+        With the project's name.
     checked : set of str
         Names, up to the colon, of the signals that were looked for: an open incident of these
         without a signal is closed.
@@ -290,14 +288,9 @@ def update_incidents(
         signal_names.add(signal.name)
         incident = open_incidents.get(signal.name)
         if incident is not None:
-            has_worsened = _has_worsened(incident, signal)
             _update_incident(incident, signal, timestamp)
-            if has_worsened:
-                _store_alerts(transaction, config, incident, AlertEvent.WORSENED, signal.sentence)
             continue
-        incident = _make_incident(config.name, signal, timestamp)
-        transaction.add(incident)
-        _store_alerts(transaction, config, incident, AlertEvent.OPENED, signal.sentence)
+        transaction.add(_make_incident(config.name, signal, timestamp))
         lines.append(f"incident opened ({signal.severity}): {signal.title}: {signal.sentence}")
     for name, incident in open_incidents.items():
         if name in signal_names or name.split(":")[0] not in checked:
@@ -305,39 +298,8 @@ def update_incidents(
         incident.closed_at = timestamp
         incident.updated_at = timestamp
         incident.close_reason = close_reason
-        _store_alerts(transaction, config, incident, AlertEvent.CLOSED, close_reason)
         lines.append(f"incident closed: {incident.title}")
     return lines
-
-
-def _has_worsened(incident: IncidentRecord, signal: IncidentSignal) -> bool:
-    is_critical = signal.severity == IncidentSeverity.CRITICAL
-    return is_critical and incident.severity != IncidentSeverity.CRITICAL
-
-
-def _store_alerts(
-    transaction: Session,
-    config: ProjectConfig,
-    incident: IncidentRecord,
-    event: AlertEvent,
-    message: str,
-) -> None:
-    """Store an alert for each sink, to be sent after the transaction."""
-    transaction.flush()  # a new incident gets its number
-    for sink in config.watch.alerts:
-        transaction.add(
-            AlertRecord(
-                model=config.name,
-                incident_id=incident.id,
-                sink=sink,
-                event=event.value,
-                signal=incident.signal,
-                severity=incident.severity,
-                title=incident.title,
-                message=message,
-                created_at=incident.updated_at,
-            )
-        )
 
 
 def _make_incident(

@@ -86,7 +86,10 @@ def find_label_fault(
                 f"the labels agree with the model ({format_number(flipped_value)}) only if they "
                 f"are flipped, as well as before ({format_number(usual.value)})",
             )
-    if abs(present.value - present.chance) > _MAX_STANDARD_ERRORS * present.chance_error:
+    # A concept that changes within the window cancels out over all of it, but not in each half.
+    middle = len(window.labels) // 2
+    parts = [window, _select_part(window, 0, middle), _select_part(window, middle, None)]
+    if not all(_is_by_chance(part, task) for part in parts):
         return None
     if _is_learnable(window, task, seed):
         return None
@@ -112,6 +115,18 @@ def _is_mean_flipped(
     is_changed = abs(float(labels.mean()) - usual) > _MIN_DROP_ERRORS * error
     distance = abs(float(flipped_labels.mean()) - usual)
     return is_changed and distance < abs(float(labels.mean()) - usual) / 2
+
+
+def _select_part(rows: LabeledRows, start: int, end: int | None) -> LabeledRows:
+    return LabeledRows(rows.labels[start:end], rows.scores[start:end], rows.features[start:end])
+
+
+def _is_by_chance(rows: LabeledRows, task: str) -> bool:
+    """Whether the scores of rows agree with their labels no more, and no less, than by chance."""
+    found = _measure_association(rows.labels, rows.scores, task)
+    if found is None:
+        return False
+    return abs(found.value - found.chance) <= _MAX_STANDARD_ERRORS * found.chance_error
 
 
 def _select_labeled(rows: LabeledRows) -> LabeledRows:

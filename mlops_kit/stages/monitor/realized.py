@@ -20,10 +20,11 @@ from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.data.splitters import get_sampling_design
 from mlops_kit.data.target import encode_target
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stages.monitor.limits import compute_bound
 from mlops_kit.stats.bootstrap import compute_metric_intervals
 from mlops_kit.stats.metrics import METRICS, compute_metric
 
-REALIZED_COLUMNS = ["metric", "value", "low", "high", "rows", "reference"]
+REALIZED_COLUMNS = ["metric", "value", "low", "high", "rows", "reference", "limit"]
 _TITLE = "Realized performance"
 _TITLE_BY_DAY = "Realized performance by day"
 
@@ -137,13 +138,23 @@ def measure_labeled_rows(
     table_rows = []
     for name, interval in intervals.items():
         reference_value = None
+        limit = None
         if reference is not None and name == config.headline_metric:
             reference_value = reference.value
+            limit = compute_bound(config.monitor.max_drop, METRICS[name], reference)
         table_rows.append(
-            (name, interval.value, interval.low, interval.high, len(labeled), reference_value)
+            (
+                name,
+                interval.value,
+                interval.low,
+                interval.high,
+                len(labeled),
+                reference_value,
+                limit,
+            )
         )
     data = pd.DataFrame(table_rows, columns=REALIZED_COLUMNS)
-    data = data.astype(dict.fromkeys(("value", "low", "high", "reference"), float))
+    data = data.astype(dict.fromkeys(("value", "low", "high", "reference", "limit"), float))
     unlabeled = len(rows) - len(labeled)
     note = (
         f"{format_number(unlabeled)} of {format_number(len(rows))} scored rows have no label yet; "

@@ -59,9 +59,12 @@ def retrain_on_drift(evidence: RetrainingEvidence) -> str:
 
 @register_retraining_rule("concept_drift", RuleRole.REASON, "retrain.on_concept_drift")
 def retrain_on_concept_drift(evidence: RetrainingEvidence) -> str:
-    """Retrain on concept drift: realized performance stays below estimated performance."""
+    """Retrain on concept drift: realized performance stays below estimated performance.
+
+    If neither the daily losses nor the window before show a drop, the estimate may be at fault.
+    """
     is_on = evidence.config.retrain.on_concept_drift
-    if not evidence.counts_as_reason("concept_drift", is_on):
+    if not evidence.counts_as_reason("concept_drift", is_on) or not evidence.is_drop_confirmed:
         return ""
     return evidence.get_failure_sentence(CONCEPT_DRIFT_CHECK)
 

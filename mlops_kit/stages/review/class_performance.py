@@ -11,11 +11,9 @@ from mlops_kit.core.results import Table
 from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.review.calibration import compute_calibration_curve
-from mlops_kit.stats.metrics import (
-    compute_calibration_error,
-    count_by_class,
-    to_finite_arrays,
-)
+from mlops_kit.stats.binary_metrics import compute_calibration_error
+from mlops_kit.stats.metrics import to_finite_arrays
+from mlops_kit.stats.multiclass_metrics import count_by_class
 
 _CONFUSION_TITLE = "Confusion matrix"
 _CALIBRATION_TITLE = "Calibration by class"

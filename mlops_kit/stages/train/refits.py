@@ -28,6 +28,8 @@ from mlops_kit.stats.refit_agreement import (
     summarize_reference_refits,
 )
 
+_MIN_FITTED_SHARE = 0.5  # of the rows of the model that a refit is compared with
+
 
 def compare_refits(
     fit: Callable[..., Any],
@@ -42,6 +44,10 @@ def compare_refits(
     rows of the refit before it; at random, each refit leaves out other rows. It is compared with
     the model that has seen the rows that it left out, on exactly these rows. If the recipe has a
     window of training rows, it is that window that is split, without a gap for the labels.
+
+    A refit on much fewer rows than the evaluation model would differ more than the final model
+    does. Where less than half of the rows would be left to fit, half of them are left out instead,
+    the newer ones in time, whatever group they are of.
 
     Parameters
     ----------
@@ -103,9 +109,8 @@ def _split_training_rows(
     rows: pd.DataFrame, config: ProjectConfig, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     """Split rows as the held-out set is split off; None if a part or its classes would be few."""
-    try:
-        parts = assign_parts(rows, config, rows[config.target].notna(), seed)
-    except RunFailedError:
+    parts = _assign_comparable_parts(rows, config, seed)
+    if parts is None:
         return None
     earlier_rows = rows[parts == "train"]
     left_out = rows[parts == "test"]
@@ -117,3 +122,20 @@ def _split_training_rows(
     if not has_all_classes or left_out[config.target].nunique() < 2:
         return None
     return earlier_rows, left_out
+
+
+def _assign_comparable_parts(
+    rows: pd.DataFrame, config: ProjectConfig, seed: int
+) -> pd.Series | None:
+    """Assign rows to parts so that half of them are left to fit; None if there are too few rows."""
+    is_labeled = rows[config.target].notna()
+    try:
+        parts = assign_parts(rows, config, is_labeled, seed)
+        if (parts == "train").mean() >= _MIN_FITTED_SHARE:
+            return parts
+        changes = {"test": 1 - _MIN_FITTED_SHARE, "group": None}
+        validation = config.validation.model_copy(update=changes)
+        half_config = config.model_copy(update={"validation": validation})
+        return assign_parts(rows, half_config, is_labeled, seed)
+    except RunFailedError:
+        return None

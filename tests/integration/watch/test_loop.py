@@ -368,7 +368,7 @@ def test_table_without_time_and_project_without_champion_are_errors(
         "the test", time=None, as_of=None, until=None, validation={"test": 0.2}, label_delay="0d"
     )
     with pytest.raises(KitError):
-        loop.Watcher(
+        loop.WatchContext(
             loader.Project(fresh_project.root, timeless.config.model_copy(update={"time": None})),
             report_nothing,
         )

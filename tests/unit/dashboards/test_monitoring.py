@@ -71,7 +71,7 @@ def test_healthy_model_needs_nothing_until_the_next_pass(healthy_project: Projec
     )
     assert read_text(describe_monitoring_details(page.context)) == (
         "Estimated ROC-AUC 0.783 (0.751 – 0.812), 15 – 21 Jul, reference 0.786. wind has drifted "
-        "from the reference; it costs about 0.033 of ROC-AUC, over the limit of 0.030."
+        "from the reference; it costs about 0.033 of ROC-AUC, over the limit of 0.029."
     )
     head = read_text(page.head())
     assert "● Healthy" in head
@@ -270,7 +270,7 @@ def test_heat_map_depth_is_effect_and_color_is_cost(healthy_project: Project) ->
     first = cells_by_name["wind"][0]
     assert first is not None
     assert first.label == (
-        "wind, 1 – 7 Jul: effect 0.400; it costs about 0.031 of ROC-AUC, over the limit of 0.030"
+        "wind, 1 – 7 Jul: effect 0.400; it costs about 0.031 of ROC-AUC, over the limit of 0.029"
     )
     match = re.search(r"<script[^>]*>(.*?)</script>", page.distributions(), flags=re.DOTALL)
     assert match is not None

@@ -25,8 +25,9 @@ from mlops_kit.stats.bootstrap import (
 
 
 def predict_classes(score: Any) -> np.ndarray:
-    """Return the most probable class of each row."""
-    return np.asarray(score).argmax(axis=1)
+    """Return the predicted class of each row: the most probable one, or positive from 0.5 on."""
+    score = np.asarray(score)
+    return score >= 0.5 if score.ndim == 1 else score.argmax(axis=1)
 
 
 SKLEARN_FUNCTIONS = {
@@ -38,6 +39,21 @@ SKLEARN_FUNCTIONS = {
     ),
     "f1_macro": lambda y, score, **weights: sklearn_metrics.f1_score(
         y, predict_classes(score), average="macro", **weights
+    ),
+    "precision_macro": lambda y, score, **weights: sklearn_metrics.precision_score(
+        y, predict_classes(score), average="macro", zero_division=0, **weights
+    ),
+    "recall_macro": lambda y, score, **weights: sklearn_metrics.recall_score(
+        y, predict_classes(score), average="macro", zero_division=0, **weights
+    ),
+    "f1": lambda y, score, **weights: sklearn_metrics.f1_score(
+        y, predict_classes(score), **weights
+    ),
+    "precision": lambda y, score, **weights: sklearn_metrics.precision_score(
+        y, predict_classes(score), **weights
+    ),
+    "recall": lambda y, score, **weights: sklearn_metrics.recall_score(
+        y, predict_classes(score), **weights
     ),
     "multiclass_log_loss": lambda y, score, **weights: sklearn_metrics.log_loss(
         y, score, labels=range(np.shape(score)[1]), **weights
@@ -76,14 +92,17 @@ def make_perfect_score(task: str, y: np.ndarray) -> np.ndarray:
 
 
 CALIBRATION_METRICS = {"calibration_error", "classwise_calibration_error"}
-for_every_metric = pytest.mark.parametrize("name", list(metrics.METRICS))
+TASKS_AND_METRICS = [
+    (name, task) for name, metric in metrics.METRICS.items() for task in metric.tasks
+]
+for_every_metric = pytest.mark.parametrize(("name", "task"), TASKS_AND_METRICS)
 
 
 @for_every_metric
-def test_perfect_model_beats_mediocre_model_beats_random_model(name: str) -> None:
+def test_perfect_model_beats_mediocre_model_beats_random_model(name: str, task: str) -> None:
     metric = metrics.METRICS[name]
-    y, score = make_labels_and_scores(metric.task)
-    perfect_score = make_perfect_score(metric.task, y)
+    y, score = make_labels_and_scores(task)
+    perfect_score = make_perfect_score(task, y)
     random_score = np.random.default_rng(0).permutation(perfect_score)
     perfect = metrics.compute_metric(name, y, perfect_score)
     mediocre = metrics.compute_metric(name, y, score)
@@ -95,8 +114,8 @@ def test_perfect_model_beats_mediocre_model_beats_random_model(name: str) -> Non
 
 
 @for_every_metric
-def test_row_with_a_missing_label_or_score_is_left_out(name: str) -> None:
-    y, score = make_labels_and_scores(metrics.METRICS[name].task)
+def test_row_with_a_missing_label_or_score_is_left_out(name: str, task: str) -> None:
+    y, score = make_labels_and_scores(task)
     y_with_gaps = np.r_[y, np.nan, 1.0, np.nan]
     score_with_gaps = np.r_[score, [np.full(score.shape[1:], gap) for gap in (0.5, np.nan, np.inf)]]
     assert metrics.compute_metric(name, y_with_gaps, score_with_gaps) == pytest.approx(
@@ -106,7 +125,10 @@ def test_row_with_a_missing_label_or_score_is_left_out(name: str) -> None:
 
 @for_every_metric
 @pytest.mark.parametrize("y", [[], [np.nan, np.nan]])
-def test_without_labeled_rows_there_is_no_value_and_no_interval(name: str, y: list[float]) -> None:
+def test_without_labeled_rows_there_is_no_value_and_no_interval(
+    name: str, task: str, y: list[float]
+) -> None:
+    assert task in metrics.METRICS[name].tasks
     assert math.isnan(metrics.compute_metric(name, y, [0.5] * len(y)))
     interval = compute_metric_intervals([name], y, [0.5] * len(y), draws=10)[name]
     assert (interval.value, interval.low, interval.high) == (None, None, None)
@@ -124,9 +146,9 @@ def test_r2_of_a_constant_target_is_nan() -> None:
 
 
 @for_every_metric
-def test_integer_weights_are_copies_of_the_rows(name: str) -> None:
+def test_integer_weights_are_copies_of_the_rows(name: str, task: str) -> None:
     metric = metrics.METRICS[name]
-    y, score = make_labels_and_scores(metric.task)
+    y, score = make_labels_and_scores(task)
     counts = np.random.default_rng(3).integers(1, 4, len(y))
     if name in CALIBRATION_METRICS:
         return  # its bins are those of the rows given, so copies change them
@@ -135,23 +157,47 @@ def test_integer_weights_are_copies_of_the_rows(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", SKLEARN_FUNCTIONS)
-def test_metric_equals_that_of_scikit_learn(name: str) -> None:
-    task = metrics.METRICS[name].task
+@pytest.mark.parametrize(
+    ("name", "task"), [pair for pair in TASKS_AND_METRICS if pair[0] in SKLEARN_FUNCTIONS]
+)
+def test_metric_equals_that_of_scikit_learn(name: str, task: str) -> None:
     y, score = make_labels_and_scores(task)
     if task == "binary":
         score = np.clip(score, 0.01, 0.99)
     expected = SKLEARN_FUNCTIONS[name](y, score)
     assert metrics.compute_metric(name, y, score) == pytest.approx(expected, rel=1e-9)
-    if task == "multiclass":
-        weights = np.random.default_rng(6).random(len(y))
-        weighted = metrics.METRICS[name].function(y, score, None, weights)
-        expected = SKLEARN_FUNCTIONS[name](y, score, sample_weight=weights)
-        assert weighted == pytest.approx(expected, rel=1e-9)
+    weights = np.random.default_rng(6).random(len(y))
+    weighted = metrics.METRICS[name].function(y, score, None, weights)
+    expected = SKLEARN_FUNCTIONS[name](y, score, sample_weight=weights)
+    assert weighted == pytest.approx(expected, rel=1e-9)
 
 
 def test_every_metric_but_calibration_error_is_compared_with_scikit_learn() -> None:
     assert set(metrics.METRICS) == {*SKLEARN_FUNCTIONS, *CALIBRATION_METRICS}
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1", "precision", "recall"])
+def test_predicted_classes_follow_the_threshold(name: str) -> None:
+    y, score = make_labels_and_scores("binary")
+    shifted = np.where(score >= 0.4, 0.9, 0.1)
+    value = metrics.compute_metric(name, y, score, threshold=0.4)
+    assert value == pytest.approx(SKLEARN_FUNCTIONS[name](y, shifted))
+    assert value != metrics.compute_metric(name, y, score)
+
+
+def test_precision_without_flagged_rows_is_zero_as_in_scikit_learn() -> None:
+    y = [0, 1, 1]
+    expected = sklearn_metrics.precision_score(y, [0, 0, 0], zero_division=0)
+    assert metrics.compute_metric("precision", y, [0.1, 0.2, 0.3]) == expected == 0
+    assert metrics.compute_metric("f1", y, [0.1, 0.2, 0.3]) == 0
+
+
+def test_scale_is_the_skill_of_a_score_and_the_size_of_a_loss() -> None:
+    assert metrics.METRICS["roc_auc"].compute_scale(0.8) == pytest.approx(0.3)
+    assert metrics.METRICS["roc_auc_ovr"].compute_scale(0.9) == pytest.approx(0.4)
+    assert metrics.METRICS["r2"].compute_scale(0.4) == 0.4
+    assert metrics.METRICS["mae"].compute_scale(846) == 846
+    assert metrics.METRICS["brier"].compute_scale(0.12) == 0.12
 
 
 def test_calibration_error_equals_that_of_scikit_learns_curve() -> None:
@@ -262,8 +308,7 @@ def test_draw_has_whole_blocks() -> None:
 
 
 @for_every_metric
-def test_paired_difference_is_positive_if_the_first_model_is_better(name: str) -> None:
-    task = metrics.METRICS[name].task
+def test_paired_difference_is_positive_if_the_first_model_is_better(name: str, task: str) -> None:
     y, score = make_labels_and_scores(task)
     perfect = make_perfect_score(task, y)
     better = compute_paired_difference(name, y, (perfect, score), draws=100)

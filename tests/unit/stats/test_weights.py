@@ -14,6 +14,7 @@ from scipy import stats as scipy_stats
 from sklearn import metrics as sklearn_metrics
 
 from mlops_kit.stats import bootstrap, metrics, proportions, thresholds, weights
+from mlops_kit.stats.calibration import assign_quantile_bins
 
 SKLEARN_METRICS: dict[str, Callable[..., float]] = {
     "roc_auc": sklearn_metrics.roc_auc_score,
@@ -43,7 +44,7 @@ def make_sample(task: str, rows: int = 300, seed: int = 0) -> tuple[np.ndarray, 
 
 @pytest.mark.parametrize("name", SKLEARN_METRICS)
 def test_weighted_metric_is_scikit_learns(name: str) -> None:
-    y, score, _ = make_sample(metrics.METRICS[name].task)
+    y, score, _ = make_sample(metrics.METRICS[name].tasks[0])
     row_weights = np.random.default_rng(1).exponential(size=len(y))
     expected = SKLEARN_METRICS[name](y, score, sample_weight=row_weights)
     assert metrics.compute_metric(name, y, score, weights=row_weights) == pytest.approx(expected)
@@ -55,7 +56,7 @@ def test_whole_weights_are_repeated_rows(seed: int) -> None:
     for name, metric in metrics.METRICS.items():
         if name in BINNED_METRICS:
             continue
-        y, score, row_weights = make_sample(metric.task, 60, seed)
+        y, score, row_weights = make_sample(metric.tasks[0], 60, seed)
         repeats = row_weights.astype(int)
         expected = metrics.compute_metric(
             name, np.repeat(y, repeats), np.repeat(score, repeats, axis=0)
@@ -67,7 +68,7 @@ def test_whole_weights_are_repeated_rows(seed: int) -> None:
 
 def test_calibration_error_weights_the_rows_of_its_bins() -> None:
     y, score, row_weights = make_sample("binary")
-    bins = metrics.assign_quantile_bins(score, 10)
+    bins = assign_quantile_bins(score, 10)
     errors = []
     for number in np.unique(bins):
         inside = bins == number

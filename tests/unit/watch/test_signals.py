@@ -65,6 +65,16 @@ def test_low_volume_is_below_half_of_the_median() -> None:
     assert sentence == "10 rows in the window; usual are 280."
 
 
+def test_low_volume_is_below_the_interval_of_the_earlier_windows() -> None:
+    steady = [1000, 990, 1020, 1005, 1000, 980]
+    sentence = signals.detect_low_volume(make_evidence(780, earlier_row_counts=steady))
+    assert sentence.startswith("780 rows in the window; usual are ")
+    assert sentence.endswith("(99.9% prediction interval).")
+    assert signals.detect_low_volume(make_evidence(810, earlier_row_counts=steady)) == ""
+    varying = [1000, 500, 1600, 800, 1300, 700]
+    assert signals.detect_low_volume(make_evidence(500, earlier_row_counts=varying)) == ""
+
+
 def test_missing_labels_are_fewer_than_80_percent() -> None:
     assert signals.detect_missing_labels(make_evidence(100, labeled_rows=80)) == ""
     assert signals.detect_missing_labels(make_evidence(0, labeled_rows=0)) == ""

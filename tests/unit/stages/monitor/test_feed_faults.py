@@ -138,5 +138,12 @@ def test_flipped_and_shifted_labels_are_named_and_concept_drift_is_not(task: str
     assert find_label_fault(other_feature, reference, task) is None
     inverted = make_labeled(task, 4, concept=(-2, -1))  # the mean of the labels stays
     assert find_label_fault(inverted, reference, task) is None
+    half = len(inverted.labels) // 2
+    changing = LabeledRows(
+        np.append(window.labels[:half], inverted.labels[half:]),
+        np.append(window.scores[:half], inverted.scores[half:]),
+        pd.concat([window.features[:half], inverted.features[half:]]),
+    )
+    assert find_label_fault(changing, reference, task) is None  # the concept changes within it
     few = LabeledRows(flipped[:150], window.scores[:150], window.features.head(150))
     assert find_label_fault(few, reference, task) is None

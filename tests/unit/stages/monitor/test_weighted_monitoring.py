@@ -8,12 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
-from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor import drift, drift_sides, drift_tests, estimate, realized
 from mlops_kit.stages.monitor.drift_tests import DriftTestResult, SideWeights
+from mlops_kit.stages.monitor.performance_estimate import (
+    WindowRows,
+    estimate_performance,
+    fit_outcome_model,
+)
 from mlops_kit.stats.bootstrap import SamplingDesign
 
 
@@ -187,30 +191,24 @@ def test_realized_performance_resamples_groups() -> None:
     assert by_group.data["low"].tolist() != by_day.data["low"].tolist()
 
 
-def test_calibrator_is_scikit_learns_with_weights() -> None:
-    scored, source = make_scored()
-    found = estimate.fit_calibrator(scored["score"], source["y"], source["w"])
-    expected = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(
-        scored["score"], source["y"], source["w"]
-    )
-    grid = np.linspace(0, 1, 50)
-    assert found.predict(grid) == pytest.approx(expected.predict(grid))
-
-
 def test_estimate_of_whole_weights_is_that_of_repeated_rows() -> None:
     scored, source = make_scored()
-    calibrator = estimate.fit_calibrator(scored["score"], source["y"])
-    blocks = np.arange(600) // 20
+    reference = source.assign(score=scored["score"])
+    model = fit_outcome_model(reference, ["g"], make_config(weight=None))
     repeats = source["w"].to_numpy()
-    weighted = estimate.estimate_performance(
-        scored["score"], SamplingDesign(blocks, repeats.astype(float)), calibrator, make_config()
+    features = reference[["g"]]
+    weighted = estimate_performance(
+        model,
+        WindowRows(scored["score"], features, SamplingDesign(None, repeats.astype(float))),
     )
-    repeated = estimate.estimate_performance(
-        np.repeat(scored["score"], repeats), np.repeat(blocks, repeats), calibrator, make_config()
+    repeated = estimate_performance(
+        model,
+        WindowRows(
+            np.repeat(scored["score"].to_numpy(), repeats),
+            features.loc[features.index.repeat(repeats)],
+        ),
     )
-    assert (weighted.value, weighted.low, weighted.high) == pytest.approx(
-        (repeated.value, repeated.low, repeated.high)
-    )
+    assert weighted.interval.value == pytest.approx(repeated.interval.value)
 
 
 def test_cost_of_drift_of_whole_weights_is_that_of_repeated_rows() -> None:

@@ -316,6 +316,14 @@ def test_drop_in_one_window_alone_is_not_proven() -> None:
     assert "One window alone is not a proof" in decision.reason
 
 
+def test_concept_drift_without_a_drop_of_the_losses_is_not_a_reason() -> None:
+    concept_drift = make_verdict(
+        "gap", CheckOutcome.FAILED, CheckSeverity.WARNS, "Below for 2 windows in a row."
+    )
+    evidence = make_evidence(NO_DROP, concept_drift, retrain={}, is_drop_confirmed=False)
+    assert policy.decide_retraining(evidence).reason == "No: ROC-AUC holds."
+
+
 @pytest.mark.parametrize(
     ("values", "settings", "guard"),
     [

@@ -98,6 +98,21 @@ def test_no_refits_without_refit_and_fewer_where_rows_run_out() -> None:
     assert 0 < len(train.compare_refits(*arguments, in_time).list_refits()) < 20
 
 
+def test_a_refit_is_fitted_on_half_of_the_rows_where_the_held_out_period_would_leave_fewer() -> (
+    None
+):
+    config = make_config(time="t", validation={"test": "20d"})
+    rows, _ = split_rows(make_rows(), config, 0)
+    recipe = make_recipe("linear")
+    training_rows = train.select_training_rows(rows, config)
+    model = train.fit_model("linear", recipe.params, training_rows, FEATURES, config, 0)
+    arguments = (train.fit_model, recipe, model, training_rows, config)
+    later_rows = len(training_rows)
+    for record in train.compare_refits(*arguments).list_refits():
+        assert record.fitted_rows == pytest.approx(later_rows / 2, abs=1)
+        later_rows = record.fitted_rows
+
+
 @pytest.mark.parametrize("family", PARAMS_BY_FAMILY)
 @pytest.mark.parametrize("settings", [{}, {"time": "t"}])
 def test_sound_refits_pass_and_wrong_ones_are_blocked(

@@ -1,0 +1,75 @@
+"""Heartbeats: a GET to ``watch.heartbeat_url`` for each pass, so that silence is noticed.
+
+A service such as healthchecks.io raises an alarm if the address is not called in time. As that
+service expects, ``/start`` is appended before a pass and ``/fail`` after one that failed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import urllib.request
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from mlops_kit.core.errors import KitError
+from mlops_kit.core.extensions import describe_exception
+from mlops_kit.project.loader import Project
+from mlops_kit.project.secrets import remove_url_parts
+
+HEARTBEAT_TIMEOUT_SECONDS = 10.0
+
+
+class Heartbeat(StrEnum):
+    """What a heartbeat says, as the end of the address's path."""
+
+    START = "/start"
+    SUCCESS = ""
+    FAILURE = "/fail"
+
+
+def build_heartbeat_url(url: str, heartbeat: Heartbeat) -> str:
+    """Build the address of a heartbeat.
+
+    >>> build_heartbeat_url("https://hc-ping.com/3f2a?rid=1", Heartbeat.FAILURE)
+    'https://hc-ping.com/3f2a/fail?rid=1'
+
+    Raises
+    ------
+    KitError
+        If the URL is not one of HTTP, such as a variable that is not set.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"}:
+        raise KitError(
+            "watch.heartbeat_url is not an address",
+            "https://…, or ${NAME} of an environment variable that has one",
+            "set the variable where the watch runs, or edit mlops.yaml",
+        )
+    return parts._replace(path=f"{parts.path.rstrip('/')}{heartbeat}").geturl()
+
+
+def send_heartbeat(project: Project, heartbeat: Heartbeat) -> str:
+    """Send a heartbeat; return what went wrong, or an empty text. It never raises an error."""
+    setting = project.config.watch.heartbeat_url
+    if not setting:
+        return ""
+    errors: list[str] = []
+
+    def call_address() -> None:
+        try:
+            url = build_heartbeat_url(os.path.expandvars(setting), heartbeat)
+            with urllib.request.urlopen(url, timeout=HEARTBEAT_TIMEOUT_SECONDS):  # noqa: S310 - the scheme is checked
+                return
+        except KitError as error:
+            errors.append(error.message)
+        except Exception as error:  # whatever a network does: the watch goes on
+            errors.append(describe_exception(error))
+
+    # In a thread: a name server that does not answer would hold up the watch.
+    thread = threading.Thread(target=call_address, daemon=True)
+    thread.start()
+    thread.join(HEARTBEAT_TIMEOUT_SECONDS)
+    if thread.is_alive():
+        return f"no answer within {HEARTBEAT_TIMEOUT_SECONDS:g} seconds"
+    return remove_url_parts("".join(errors), os.path.expandvars(setting))

@@ -1,0 +1,59 @@
+"""Prediction intervals of counts have their coverage, also with outliers and days that vary."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mlops_kit.stats.arrivals import estimate_dispersion, predict_count
+
+
+def draw_counts(
+    rng: np.random.Generator, mean: float, dispersion: float, shape: tuple[int, ...]
+) -> np.ndarray:
+    effects = np.ones(shape)
+    if dispersion:
+        effects = rng.gamma(1 / dispersion, dispersion, shape)
+    return rng.poisson(mean * effects)
+
+
+@pytest.mark.parametrize(("mean", "dispersion"), [(50, 0.0), (1000, 0.01), (50_000, 0.04)])
+def test_dispersion_is_found(mean: float, dispersion: float) -> None:
+    rng = np.random.default_rng(1)
+    estimates = []
+    for _ in range(50):
+        estimates.append(estimate_dispersion(draw_counts(rng, mean, dispersion, (7, 8)).tolist()))
+    assert np.mean(estimates) == pytest.approx(dispersion, rel=0.4, abs=0.005)
+
+
+def test_a_failure_among_the_counts_does_not_matter() -> None:
+    rng = np.random.default_rng(2)
+    counts = draw_counts(rng, 1000, 0.01, (7, 8))
+    with_failures = counts.copy()
+    with_failures[:3, 0] = 0
+    before = estimate_dispersion(counts.tolist())
+    assert estimate_dispersion(with_failures.tolist()) == pytest.approx(before, abs=0.01)
+    assert predict_count([0, *counts[0]], before, 0.99).low > 500
+
+
+def test_interval_covers_a_further_count() -> None:
+    rng = np.random.default_rng(3)
+    inside = []
+    for _ in range(600):
+        counts = draw_counts(rng, 300, 0.02, (7, 9))
+        dispersion = estimate_dispersion(counts[:, :8].tolist())
+        interval = predict_count(counts[0, :8].tolist(), dispersion, 0.95)
+        inside.append(interval.low <= counts[0, 8] <= interval.high)
+    assert 0.93 <= np.mean(inside) <= 0.99
+
+
+def test_interval_of_many_equal_counts_is_that_of_poisson() -> None:
+    interval = predict_count([100] * 10_000, 0.0, 0.99)
+    low, high = stats.poisson.ppf([0.005, 0.995], 100)
+    assert (interval.low, interval.high) == (low, high)
+
+
+def test_no_rows_predict_none() -> None:
+    assert predict_count([0, 0, 3], 0.1, 0.99) == (0, 0.0, 0)
+    assert estimate_dispersion([[0, 0], [], [4]]) == 0.0

@@ -1,0 +1,158 @@
+"""One watch at a time: lock and lease exclude a second one, and a dead one is replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from mlops_kit.core.errors import RunFailedError
+from mlops_kit.db.engine import open_transaction, query_records
+from mlops_kit.db.tables import WatchLeaseRecord
+from mlops_kit.db.timestamps import format_timestamp
+from mlops_kit.project.loader import Project, load_project
+from mlops_kit.watch import lease as lease_module
+from mlops_kit.watch.lease import LEASE_DURATION, WatchLease, hold_lease
+from mlops_kit.watch.liveness import read_watch_liveness
+from tests.support.environment import ROOT, make_clean_environment
+
+HOLDING_PROGRAM = """\
+import sys
+from mlops_kit.project.loader import load_project
+from mlops_kit.watch.lease import hold_lease
+with hold_lease(load_project(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    settings = "name: t\nsource: t.csv\ntarget: y\ntask: binary\ntime: at\n"
+    (tmp_path / "mlops.yaml").write_text(settings)
+    return load_project(tmp_path)
+
+
+def read_lease(project: Project) -> WatchLeaseRecord:
+    (record,) = query_records(project, sa.select(WatchLeaseRecord))
+    return record
+
+
+def set_age(project: Project, age: timedelta) -> None:
+    """Set when the holder was last seen."""
+    seen_at = format_timestamp(datetime.now(UTC) - age)
+    with open_transaction(project) as transaction:
+        transaction.execute(sa.update(WatchLeaseRecord).values(seen_at=seen_at))
+
+
+def acquire_elsewhere(project: Project) -> WatchLease:
+    """Acquire the lease as a process does that does not see the lock file."""
+    lease = WatchLease(project, "another kernel 1:1")
+    lease.acquire()
+    return lease
+
+
+def test_lease_is_held_and_given_back(project: Project) -> None:
+    assert read_watch_liveness(project) is None
+    with hold_lease(project) as lease:
+        lease.require_held()
+        liveness = read_watch_liveness(project)
+        assert liveness is not None
+        assert liveness.is_running
+        assert liveness.process_id == os.getpid()
+        assert liveness.describe().startswith("running on ")
+        lease.note_pass("ValueError: no")
+    liveness = read_watch_liveness(project)
+    assert liveness is not None
+    assert (liveness.is_running, liveness.is_dead) == (False, False)
+    assert liveness.describe().endswith("the last pass failed: ValueError: no")
+    with hold_lease(project):
+        assert read_lease(project).holder != ""
+
+
+def test_watch_on_another_machine_is_refused_until_its_lease_has_expired(project: Project) -> None:
+    with hold_lease(project) as first:
+        with pytest.raises(RunFailedError, match=r"another watch of this project is running on "):
+            acquire_elsewhere(project)
+        set_age(project, LEASE_DURATION + timedelta(seconds=1))
+        second = acquire_elsewhere(project)
+        first.require_held()  # it believes so until it has renewed, or its own time is over
+        first._expires_at = datetime.now(UTC)
+        with pytest.raises(RunFailedError, match="another watch of this project has taken over"):
+            first.require_held()
+        assert not first.renew()
+    assert read_lease(project).holder == second.holder  # the first one gave back nothing
+    second.release()
+
+
+def test_process_that_was_stopped_for_long_goes_on_if_nobody_took_over(project: Project) -> None:
+    with hold_lease(project) as lease:
+        set_age(project, 2 * LEASE_DURATION)
+        lease._expires_at = datetime.now(UTC)
+        liveness = read_watch_liveness(project)
+        assert liveness is not None
+        assert liveness.is_dead
+        lease.require_held()
+        assert datetime.fromisoformat(read_lease(project).seen_at) > datetime.now(UTC) - timedelta(
+            seconds=5
+        )
+
+
+def test_of_two_that_take_an_expired_lease_at_once_one_succeeds(project: Project) -> None:
+    first = acquire_elsewhere(project)
+    first._stop.set()
+    set_age(project, 2 * LEASE_DURATION)
+    seen_by_both = read_lease(project)
+    now = datetime.now(UTC)
+    contenders = [WatchLease(project, ""), WatchLease(project, "")]
+    assert [contender._store(seen_by_both, now) for contender in contenders] == [True, False]
+
+
+def test_file_system_without_locks_leaves_it_to_the_lease(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise NotImplementedError
+
+    with open_transaction(project):
+        pass  # creates the database, which has a lock of its own
+    monkeypatch.setattr(lease_module.FileLock, "acquire", refuse)
+    with (
+        hold_lease(project),
+        pytest.raises(RunFailedError, match="is running on"),
+        hold_lease(project),
+    ):
+        pass
+    assert read_lease(project).lock_identity == ""
+
+
+@pytest.mark.slow
+def test_killed_process_is_replaced_at_once_and_a_running_one_is_not(project: Project) -> None:
+    command = [sys.executable, "-c", HOLDING_PROGRAM, str(project.root)]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=make_clean_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    message = rf"is running on .* \(process {process.pid}\)"
+    with pytest.raises(RunFailedError, match=message), hold_lease(project):
+        pass
+    # Another container of this machine: it does not see the process, but the lock.
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    liveness = read_watch_liveness(project)
+    assert liveness is not None
+    assert liveness.is_running  # nobody can know yet
+    with hold_lease(project):
+        assert read_lease(project).process_id == os.getpid()
