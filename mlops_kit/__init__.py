@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from mlops_kit.stages import deploy, explore, monitor, prepare, retrain, review, train
     from mlops_kit.stages.monitor.drift_tests import DriftTestResult, register_drift_test
     from mlops_kit.stages.monitor.incidents import IncidentSeverity
+    from mlops_kit.stages.monitor.joint_cost import JointCost
     from mlops_kit.stages.retrain.policy import (
         RetrainingAction,
         RetrainingDecision,
@@ -84,6 +85,7 @@ __all__ = [
     "IncidentSeverity",
     "Interval",
     "JoinedFile",
+    "JointCost",
     "KeyNumber",
     "KeyNumbers",
     "KitError",
@@ -174,6 +176,7 @@ _MODULES_BY_NAME = {
     "DriftTestResult": "mlops_kit.stages.monitor.drift_tests",
     "register_drift_test": "mlops_kit.stages.monitor.drift_tests",
     "IncidentSeverity": "mlops_kit.stages.monitor.incidents",
+    "JointCost": "mlops_kit.stages.monitor.joint_cost",
     "RetrainingAction": "mlops_kit.stages.retrain.policy",
     "RetrainingDecision": "mlops_kit.stages.retrain.policy",
     "RetrainingEvidence": "mlops_kit.stages.retrain.policy",

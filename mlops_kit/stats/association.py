@@ -126,7 +126,7 @@ def find_outstanding_columns(associations: dict[str, float], almost_perfect: flo
     """Find the columns that rank the target well, and far better than nearly all others.
 
     A strong column alone proves nothing, as many tables have several good features. Compared over
-    40 public tables, this names the columns that were known only later, and hardly any other.
+    38 public tables, this names the columns that were known only later, and hardly any other.
 
     Parameters
     ----------

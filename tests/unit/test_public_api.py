@@ -28,6 +28,7 @@ WITHOUT_EXAMPLE = {
     "Figure",
     "IncidentSeverity",
     "Interval",
+    "JointCost",
     "KeyNumber",
     "KeyNumbers",
     "KitError",
