@@ -202,7 +202,17 @@ def run_evidently(file: Path) -> dict[str, float]:
     if not python.exists():
         uv = Path(sys.executable).with_name("uv")
         subprocess.run([uv, "venv", "--quiet", environment], check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", python, EVIDENTLY, "pyarrow"]
+        install = [
+            uv,
+            "pip",
+            "install",
+            "--quiet",
+            "--python",
+            python,
+            EVIDENTLY,
+            "pyarrow",
+            "pandas<3",
+        ]
         subprocess.run(install, check=True)
     return read_last_line([python, "-c", EVIDENTLY_SCRIPT, file])
 

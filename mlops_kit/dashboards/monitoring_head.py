@@ -24,8 +24,8 @@ from mlops_kit.dashboards.rendering import (
 )
 from mlops_kit.dashboards.rollback_action import make_rollback_actions
 from mlops_kit.dashboards.text_formats import (
-    describe_duration,
     describe_interval,
+    describe_window,
     format_age,
     format_count,
     format_day,
@@ -118,6 +118,8 @@ def summarize_performance(context: MonitoringContext) -> str:
             seen_at = format_event_time(data.liveness.seen_at, context.zone)
             return f"The watch was last seen on {seen_at} and ended without notice."
         return f"The last pass of the watch was on {last_pass}."
+    if context.status is MonitoringStatus.NO_WINDOWS and context.config.watch.window_rows:
+        return "The first one is evaluated when it has its rows."
     if context.status is MonitoringStatus.NO_WINDOWS:
         return "No window has ended yet."
     if context.status is MonitoringStatus.NO_LABELS:
@@ -183,6 +185,8 @@ def describe_next_step(context: MonitoringContext) -> str:
     data = context.data
     if context.status is MonitoringStatus.STOPPED:
         return "Start mlops watch."
+    if context.status is MonitoringStatus.NO_WINDOWS and context.config.watch.window_rows:
+        return "The first one is evaluated when it has its rows."
     if context.status is MonitoringStatus.NO_WINDOWS:
         first_end = max(data.watched_from + context.config.watch.window, data.watched_until)
         return f"The first one is evaluated on {format_event_time(first_end, context.zone)}."
@@ -211,7 +215,7 @@ def describe_monitoring_details(context: MonitoringContext) -> Html:
     if window is None:
         watch = context.config.watch
         return Html("A window is {} long. New rows are scored and labels are imported {}.").format(
-            describe_duration(watch.window), describe_interval(watch.interval)
+            describe_window(watch), describe_interval(watch.interval)
         )
     sentences: list[Html | str] = [_describe_newest_performance(context, window)]
     if window.drift_rows:

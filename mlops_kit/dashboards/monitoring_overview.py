@@ -21,7 +21,7 @@ from mlops_kit.dashboards.monitoring_records import (
 from mlops_kit.dashboards.page_base import CardContent, build_card
 from mlops_kit.dashboards.rendering import Html
 from mlops_kit.dashboards.strip_charts import HeatMapKeyEntry, HeatMapKeyView, HeatMapView
-from mlops_kit.dashboards.text_formats import describe_duration, format_count
+from mlops_kit.dashboards.text_formats import describe_duration, describe_window, format_count
 from mlops_kit.dashboards.vega_charts import draw_line_chart
 from mlops_kit.dashboards.view_models import (
     Block,
@@ -61,7 +61,7 @@ def build_overview_tab(context: MonitoringContext) -> Html:
 
 def _show_performance(context: MonitoringContext) -> CardContent:
     """Show realized and estimated performance over time, with the reference and promotions."""
-    window_length = describe_duration(context.config.watch.window)
+    window_length = describe_window(context.config.watch)
     windows = context.data.windows
     if not windows:
         return CardContent(f"The first window has not ended; each is {window_length} long.")

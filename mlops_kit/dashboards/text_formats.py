@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from mlops_kit.core.formatting import capitalize_first, format_money, format_number
 from mlops_kit.core.results import Interval
+from mlops_kit.project.config.monitoring import WatchConfig
 from mlops_kit.stats.metrics import METRICS
 
 _T = TypeVar("_T")
@@ -105,6 +106,17 @@ def describe_duration(duration: timedelta) -> str:
             break
     count = duration / size
     return f"{count:g} {noun}{'' if count == 1 else 's'}"
+
+
+def describe_window(watch: WatchConfig) -> str:
+    """Describe the length of a monitoring window: a duration, or a number of rows.
+
+    >>> describe_window(WatchConfig()), describe_window(WatchConfig(window_rows=5_000))
+    ('7 days', '5,000 rows')
+    """
+    if watch.window_rows is not None:
+        return f"{watch.window_rows:,} rows"
+    return describe_duration(watch.window)
 
 
 def describe_interval(duration: timedelta) -> str:

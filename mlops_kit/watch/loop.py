@@ -32,13 +32,13 @@ from mlops_kit.watch.heartbeat import Heartbeat, send_heartbeat
 from mlops_kit.watch.lease import WatchLease, hold_lease
 from mlops_kit.watch.monitoring import (
     evaluate_due_labels,
-    list_unmonitored_windows,
     monitor_window,
 )
 from mlops_kit.watch.predecessor import roll_back_worse_champion
 from mlops_kit.watch.retraining import follow_up_retrainings
 from mlops_kit.watch.row_scoring import score_new_rows
 from mlops_kit.watch.status import format_local_time, summarize_watch
+from mlops_kit.watch.window_borders import list_unmonitored_windows
 
 _ALERT_INTERVAL = timedelta(minutes=1)  # how often alerts are sent between two passes
 

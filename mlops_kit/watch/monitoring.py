@@ -16,12 +16,10 @@ from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.data.columns import list_key_columns
 from mlops_kit.db import predictions
-from mlops_kit.db.engine import open_transaction, query_records
+from mlops_kit.db.engine import open_transaction
 from mlops_kit.db.tables import (
     RETRAINING_DUE,
-    PredictionRecord,
     RetrainingRecord,
-    WatchRecord,
     WindowRecord,
 )
 from mlops_kit.db.timestamps import current_timestamp, format_timestamp
@@ -60,7 +58,6 @@ from mlops_kit.watch.windows import (
     ReferenceData,
     analyze_labeled_window,
     analyze_unlabeled_window,
-    list_ended_windows,
 )
 
 _BLOCKED_SIGNAL = "retraining_blocked"
@@ -85,26 +82,6 @@ class _StoredEvaluation(NamedTuple):
     performance: WindowPerformance
     decision: RetrainingDecision
     signals: list[IncidentSignal]
-
-
-def list_unmonitored_windows(
-    context: WatchContext, progress: WatchRecord, as_of: datetime
-) -> list[tuple[datetime, datetime]]:
-    """List the windows that have ended and are not monitored; none is after the newest row."""
-    statement = sa.select(sa.func.max(PredictionRecord.event_time)).where(
-        PredictionRecord.model == context.config.name
-    )
-    newest_row_time = query_records(context.project, statement)[0] or ""
-    monitored_starts = {window.start for window in context.list_monitored_windows()}
-    ended_windows = list_ended_windows(
-        datetime.fromisoformat(progress.watched_from), as_of, context.config.watch.window
-    )
-    unmonitored = []
-    for start, end in ended_windows:
-        start_text = format_timestamp(start)
-        if start_text not in monitored_starts and start_text <= newest_row_time:
-            unmonitored.append((start, end))
-    return unmonitored
 
 
 def select_window_predictions(

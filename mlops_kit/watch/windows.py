@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,16 +142,6 @@ def _profile_history(
             if kind in COUNTED_KINDS:
                 bins[name] = make_column_bins(held_out_rows[name], kind)
     return DriftHistory(bins, profile_parquet(file, bins, config.time, config.timezone))
-
-
-def list_ended_windows(
-    start: datetime,
-    until: datetime,
-    length: timedelta,
-) -> list[tuple[datetime, datetime]]:
-    """List the windows from ``start`` that have ended by ``until``; they leave no gap."""
-    count = max(0, (until - start) // length)
-    return [(start + i * length, start + (i + 1) * length) for i in range(count)]
 
 
 def analyze_unlabeled_window(

@@ -214,6 +214,12 @@ class WatchConfig(ConfigSection):
         timedelta(days=1), description="How often new rows are scored and labels imported"
     )
     window: Duration = Field(timedelta(days=7), description="Length of a monitoring window")
+    window_rows: int | None = Field(
+        None,
+        ge=20,
+        description="Rows of a monitoring window: it ends when so many rows were scored, whatever "
+        "watch.window is; null: windows have a length in time",
+    )
     heartbeat_url: str = Field(
         "",
         description="Address that is called after each pass, such as one of healthchecks.io, which "

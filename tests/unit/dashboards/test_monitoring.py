@@ -266,7 +266,7 @@ def test_heat_map_depth_is_effect_and_color_is_cost(healthy_project: Project) ->
     assert colors["temp"] == ["watch"] * 3
     assert colors["gust"] == ["faint"] * 3
     assert colors["visib"] == ["blue"] * 3
-    assert [cell.depth for cell in cells_by_name["wind"] if cell] == [0.8] * 3
+    assert [cell.depth for cell in cells_by_name["wind"] if cell] == [1.0] * 3
     first = cells_by_name["wind"][0]
     assert first is not None
     assert first.label == (

@@ -12,7 +12,7 @@ from mlops_kit.core.results import Interval, Table
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.watch import windows
 from mlops_kit.watch.status import format_local_time
-from mlops_kit.watch.windows import list_ended_windows
+from mlops_kit.watch.window_borders import list_ended_windows, list_filled_windows
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -35,6 +35,27 @@ def test_windows_end_in_time_and_leave_no_gap(days: float, count: int) -> None:
     assert len(ended) == count
     borders = [START, *(end for _, end in ended)]
     assert [start for start, _ in ended] == borders[:-1]
+
+
+def test_windows_of_rows_end_with_a_row_and_leave_no_gap() -> None:
+    times = [START + minutes * timedelta(minutes=1) for minutes in (0, 1, 2, 2, 2, 3, 4, 5, 6)]
+    filled = list_filled_windows(START, times, 3)
+    borders = [START, *(end for _, end in filled)]
+    assert [start for start, _ in filled] == borders[:-1]
+    rows = [sum(start <= time < end for time in times) for start, end in filled]
+    assert rows == [5, 3]  # rows of the same time are together; the last row waits for others
+    assert list_filled_windows(filled[-1][1], times[-1:], 3) == []
+
+
+def test_windows_of_rows_do_not_depend_on_the_passes() -> None:
+    times = [START + hours * timedelta(hours=1) for hours in range(40)]
+    at_once = list_filled_windows(START, times, 7)
+    pass_by_pass = []
+    for known in range(len(times)):
+        start = pass_by_pass[-1][1] if pass_by_pass else START
+        new_times = [time for time in times[: known + 1] if time >= start]
+        pass_by_pass += list_filled_windows(start, new_times, 7)
+    assert pass_by_pass == at_once
 
 
 def test_realized_performance_is_below_all_of_the_interval_of_the_estimate() -> None:
