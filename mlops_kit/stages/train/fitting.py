@@ -137,11 +137,8 @@ def fit_weighted_model(
     KitError
         If the family's model cannot be fitted with weights.
     """
-    from sklearn.utils.validation import has_fit_parameter
-
-    steps = getattr(model, "named_steps", {"model": model})
-    *preparation, estimator = steps.values()
-    if not has_fit_parameter(estimator, "sample_weight"):
+    *preparation, estimator = _list_steps(model)
+    if not takes_row_weights(model):
         raise KitError(
             f"the family {family!r} cannot be fitted with row weights: "
             f"{type(estimator).__name__}.fit has no sample_weight",
@@ -153,6 +150,19 @@ def fit_weighted_model(
         if step != "passthrough":
             prepared = _fit_transform_weighted(step, prepared, target, weights)
     estimator.fit(prepared, target, sample_weight=weights)
+
+
+def takes_row_weights(model: Any) -> bool:
+    """Return whether the estimator at the end of a pipeline can be fitted with row weights."""
+    from sklearn.utils.validation import has_fit_parameter
+
+    return bool(has_fit_parameter(_list_steps(model)[-1], "sample_weight"))
+
+
+def _list_steps(model: Any) -> list[Any]:
+    """List the steps of a pipeline, the estimator last; of another model only the model."""
+    steps = getattr(model, "named_steps", {"model": model})
+    return list(steps.values())
 
 
 def _fit_transform_weighted(

@@ -155,6 +155,7 @@ def choose_training_rows(
     rows: pd.DataFrame,
     config: ProjectConfig,
     score_fold: FoldScorer,
+    takes_weights: bool = True,
 ) -> tuple[TrainingRows, list[RowAlternative]]:
     """Choose which of the training rows to fit on, by how well that predicts the newest of them.
 
@@ -165,6 +166,8 @@ def choose_training_rows(
     score_fold : callable
         From the positions of training and validation rows, and a selection, to the scores of the
         validation rows.
+    takes_weights : bool
+        Whether the model can be fitted with row weights; else only windows are compared.
 
     Returns
     -------
@@ -184,6 +187,8 @@ def choose_training_rows(
         candidates = _list_windows_after_change(rows, config, change_time)
     usable_candidates = []
     for candidate in candidates:
+        if candidate.selection == RowSelection.WEIGHTED and not takes_weights:
+            continue
         if all(_is_trainable(rows, config, candidate, training) for training, _ in folds):
             usable_candidates.append(candidate)
     if not folds or not usable_candidates:

@@ -303,7 +303,20 @@ def _choose_training_rows(
             rows,
         )
 
-    return choose_training_rows(setup.rows, setup.config, score_fold)
+    family = families.MODEL_FAMILIES[trial.params["family"]]
+    unfitted = family.build(
+        trial.user_attrs["params"],
+        setup.config.task,
+        setup.rows,
+        setup.features,
+        setup.config.seed,
+    )
+    return choose_training_rows(
+        setup.rows,
+        setup.config,
+        score_fold,
+        takes_weights=fitting.takes_row_weights(unfitted),
+    )
 
 
 @contextmanager

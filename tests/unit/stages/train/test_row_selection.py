@@ -12,7 +12,11 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from mlops_kit.project.config.root import ProjectConfig
-from mlops_kit.project.config.training_rows import ALL_ROWS, parse_training_rows
+from mlops_kit.project.config.training_rows import (
+    ALL_ROWS,
+    RowSelection,
+    parse_training_rows,
+)
 from mlops_kit.project.validation import validate_config
 from mlops_kit.registry.scoring import predict_scores
 from mlops_kit.stages.train import fitting, row_selection, search
@@ -124,6 +128,18 @@ def test_large_table_is_validated_on_one_block_of_the_same_rows(
     newest_share = 0.15
     first = round((1 - newest_share) * len(frame))
     assert np.concatenate(scored).tolist() == list(range(first, len(frame)))
+
+
+def test_recency_weights_are_left_out_for_a_model_that_takes_none() -> None:
+    frame = make_rows()
+    scored = set()
+
+    def score_fold(fold: Any, rows: Any) -> np.ndarray:
+        scored.add(rows.selection)
+        return np.full(len(fold[1]), 0.5)
+
+    row_selection.choose_training_rows(frame, make_config(), score_fold, takes_weights=False)
+    assert scored == {RowSelection.ALL, RowSelection.RECENT}
 
 
 @pytest.mark.parametrize("seed", range(4))
