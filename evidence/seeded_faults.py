@@ -116,8 +116,8 @@ FAULTS = (
     Fault(
         name="shorter_secret_first",
         module="mlops_kit/project/secrets.py",
-        original="reverse=True",
-        mutated="reverse=False",
+        original="reverse=True,",
+        mutated="reverse=False,",
         tests=(
             "tests/unit/pipeline/test_cleanup.py::test_longer_of_two_secrets_is_scrubbed_whole",
         ),
@@ -219,12 +219,12 @@ FAULTS = (
     ),
     Fault(
         name="estimate_of_swapped_classes",
-        module="mlops_kit/stages/monitor/estimate.py",
-        original="[probabilities * weights, (1 - probabilities) * weights]",
-        mutated="[(1 - probabilities) * weights, probabilities * weights]",
+        module="mlops_kit/stages/monitor/performance_estimate.py",
+        original="[1 - probabilities, probabilities]",
+        mutated="[probabilities, 1 - probabilities]",
         tests=(
-            "tests/unit/stages/monitor/test_estimate.py"
-            "::test_estimated_auc_of_two_rows_matches_hand_calculation",
+            "tests/unit/stages/monitor/test_performance_estimate.py"
+            "::test_expected_metric_of_two_rows_matches_hand_calculation",
         ),
     ),
     Fault(
@@ -250,8 +250,8 @@ FAULTS = (
     Fault(
         name="manual_approval_skipped",
         module="mlops_kit/stages/deploy/promotion.py",
-        original='stage.config.approval == "automatic"',
-        mutated='stage.config.approval != "automatic"',
+        original='approval is None and stage.config.approval == "automatic"',
+        mutated='approval is None and stage.config.approval != "automatic"',
         tests=(
             "tests/unit/stages/deploy/test_promotion.py::test_manual_approval_waits_and_decides",
         ),
@@ -338,11 +338,11 @@ FAULTS = (
     Fault(
         name="above_estimate_is_below",
         module="mlops_kit/watch/windows.py",
-        original="compute_gain(best_value, estimated.value) < 0",
-        mutated="compute_gain(best_value, estimated.value) > 0",
+        original="compute_gain(measured.value, worst_value) < 0",
+        mutated="compute_gain(measured.value, worst_value) > 0",
         tests=(
             "tests/unit/watch/test_windows.py"
-            "::test_realized_performance_is_below_the_estimate_with_its_whole_interval",
+            "::test_realized_performance_is_below_all_of_the_interval_of_the_estimate",
         ),
     ),
     Fault(

@@ -78,7 +78,7 @@ def predict_count(counts: Sequence[int], dispersion: float, coverage: float) -> 
     Examples
     --------
     >>> predict_count([100, 100, 100, 100], dispersion=0.0, coverage=0.95)
-    CountInterval(low=79, expected=100.0, high=123)
+    CountInterval(low=78, expected=100.0, high=124)
     """
     expected = float(np.median(counts))
     if expected <= 0:

@@ -66,12 +66,12 @@ def test_valid_project_passes_and_nothing_is_written(home: Path) -> None:
 def test_broken_plugin_explains_why_a_name_in_the_settings_is_unknown(home: Path) -> None:
     (home / "my_sink.py").write_text("import no_such_library\n")
     with (home / "mlops.yaml").open("a") as file:
-        file.write("plugins: [my_sink]\nwatch: {alerts: [pager]}\n")
+        file.write("plugins: [my_sink]\nalerts: {sinks: [pager]}\n")
     findings = run_checks(home)
     assert "the plugin 'my_sink' cannot be imported" in findings["plugins"].sentence
     settings = findings["mlops.yaml"].sentence
     assert settings.startswith("read without the plugins, whose names are unknown until they load")
-    assert "watch.alerts: 'pager' is not known" in settings
+    assert "alerts.sinks: 'pager' is not known" in settings
 
 
 def test_machine_is_checked_without_a_project(tmp_path: Path) -> None:
