@@ -36,6 +36,10 @@ class AlertSinkConfig(ConfigSection):
     )
 
 
+# What ``alerts.sinks`` may be in mlops.yaml; validation makes sinks with settings of it.
+_SinksInFile = dict[str, AlertSinkConfig | None] | list[str] | str
+
+
 class AlertsConfig(ConfigSection):
     """Who is told of incidents.
 
@@ -53,7 +57,7 @@ class AlertsConfig(ConfigSection):
         "incident became critical, or is over, is sent at once",
     )
 
-    @field_validator("sinks", mode="before")
+    @field_validator("sinks", mode="before", json_schema_input_type=_SinksInFile)
     @classmethod
     def accept_names(cls, value: Any) -> Any:
         """Accept a name or a list of names, and a name without settings."""

@@ -45,6 +45,9 @@ VALID = {
     "parameters": FOUR_SETTINGS + "stages: {train: {params: {trials: {value: 5, max: 9}, x: a}}}\n",
     "branches": FOUR_SETTINGS + "stages: {train: {foreach: {seed: [1, 2]}}}\n",
     "labels": FOUR_SETTINGS + "labels: {source: l.csv, key: prediction_id, time: known}\n",
+    "names of alert sinks": FOUR_SETTINGS + "alerts: {sinks: [file]}\n",
+    "alert sinks with settings": FOUR_SETTINGS
+    + "alerts: {sinks: {file: null, team: {url_env: TEAM_URL, digest: 12h}}}\n",
     "columns known later": WITH_TIME + "known_later: {a: 1d, b: seen}\n",
 }
 INVALID = {
