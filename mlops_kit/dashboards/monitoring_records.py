@@ -138,4 +138,4 @@ def describe_retraining_policy(context: MonitoringContext) -> str:
         conditions.append(f"the model is older than {describe_duration(config.retrain.max_age)}")
     if not conditions:
         return "Retraining is started by people only."
-    return f"Retrain when {' or '.join(conditions)}."
+    return f"Retrain when {', or '.join(conditions)}."

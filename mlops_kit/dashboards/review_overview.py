@@ -31,6 +31,7 @@ from mlops_kit.dashboards.view_models import (
     make_table,
 )
 from mlops_kit.stages.review.champion_comparison import DifferenceOutcome
+from mlops_kit.stages.review.evidence import describe_metric_threshold
 
 _DIFFERENCE_COLORS = {
     DifferenceOutcome.BETTER: Color.GOOD,
@@ -141,7 +142,8 @@ def _list_difference_intervals(rows: Sequence[DifferenceRow]) -> list[Difference
 def _show_baselines(context: ReviewContext) -> CardContent:
     """Show every metric beside those of the baselines."""
     sentence = context.review.read_table("against").sentence
-    note = f"{sentence} So it is compared with baselines."
+    threshold = describe_metric_threshold(context.config)
+    note = f"{sentence} So it is compared with baselines. {threshold}".rstrip()
     return CardContent(note, (make_metric_table(context.review, None, "Baselines"),))
 
 

@@ -68,8 +68,8 @@ def describe_max_drop(setting: float | str) -> str:
     """Describe the setting, as the end of "a performance drop of more than …".
 
     >>> describe_max_drop("10%")
-    '10% of the reference, measured from a model without skill, or than its noise'
+    "10% of the reference's skill or loss, and larger than its uncertainty"
     """
     if isinstance(setting, str):
-        return f"{setting} of the reference, measured from a model without skill, or than its noise"
+        return f"{setting} of the reference's skill or loss, and larger than its uncertainty"
     return f"{setting:g}"

@@ -205,16 +205,28 @@ def evaluate_performance(
     data = pd.DataFrame(rows).astype(dict.fromkeys(number_columns, float))
     resampled = describe_resampling_blocks(config)
     scheme = get_validation_scheme(config)
+    notes = [
+        f"Intervals: 95%, bootstrap with {draws:,} draws of {resampled}.",
+        scheme.describe(),
+        describe_metric_threshold(config),
+    ]
     return Table(
         "Performance on held-out rows",
         _summarize_performance(
             intervals[config.headline_metric], data, config, int(labels.notna().sum())
         ),
         data,
-        notes=(
-            f"Intervals: 95%, bootstrap with {draws:,} draws of {resampled}.",
-            scheme.describe(),
-        ),
+        notes=tuple(note for note in notes if note),
+    )
+
+
+def describe_metric_threshold(config: ProjectConfig) -> str:
+    """Say which rows count as predicted positive in metrics; empty if the task has no threshold."""
+    if config.task != "binary":
+        return ""
+    return (
+        f"F1, precision, recall and accuracy count scores from {metrics.DEFAULT_THRESHOLD:g} on as "
+        "positive, not from the decision threshold of the model."
     )
 
 
