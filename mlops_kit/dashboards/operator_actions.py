@@ -86,6 +86,8 @@ def show_predecessor_comparisons(context: MonitoringContext) -> CardContent:
         "version is better. The interval over all windows since the promotion stays valid although "
         "it is looked at after each one: at most 5% of versions that are not worse are rolled back."
     )
+    if not rows:
+        note += " No version that replaced another has been compared yet."
     headings = ("Window", "Version", "Before", "Rows", "Gain", "Gain since promotion", "Result")
     table = make_optional_table(headings, rows, [3, 4, 5], "Champion vs predecessor")
     return CardContent(note, table)
@@ -102,5 +104,7 @@ def show_operator_decisions(context: MonitoringContext) -> CardContent:
         time = format_clock_time(record.decided_at, context.zone)
         rows.append((time, decision, record.actor, record.reason))
     note = "Automatic promotion that was enabled again, and reference values that were accepted."
+    if not rows:
+        note += " There were none."
     headings = ("Recorded", "Decision", "By", "Reason")
     return CardContent(note, make_optional_table(headings, rows, label="Decisions of operators"))
