@@ -16,6 +16,8 @@ from mlops_kit.registry.recipe import Recipe
 from mlops_kit.stages import review, train
 from mlops_kit.stages.review.refit_check import judge_refit
 
+pytestmark = pytest.mark.slow  # each test fits models or searches
+
 FEATURES = ["a", "b", "c"]
 PARAMS_BY_FAMILY: dict[str, dict[str, Any]] = {
     "linear": {"alpha": 1.0},

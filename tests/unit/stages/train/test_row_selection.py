@@ -22,6 +22,8 @@ from mlops_kit.registry.scoring import predict_scores
 from mlops_kit.stages.train import fitting, row_selection, search
 from mlops_kit.stages.train.search import SearchBudget
 
+pytestmark = pytest.mark.slow  # each test fits models or searches
+
 START = pd.Timestamp("2013-01-01", tz="UTC")
 DAYS = 100
 ROWS_PER_DAY = 24
