@@ -12,6 +12,8 @@ from mlops_kit.project.config import root
 from mlops_kit.stages.monitor.estimate import estimate_drift_costs
 from mlops_kit.stages.monitor.joint_cost import estimate_joint_cost
 
+pytestmark = pytest.mark.slow  # each test fits models
+
 ROWS = 4000
 FEATURES = ["a", "b"]
 

@@ -21,6 +21,8 @@ from mlops_kit.stages.monitor.performance_estimate import (
 from mlops_kit.stats import metrics
 from mlops_kit.stats.bootstrap import SamplingDesign
 
+pytestmark = pytest.mark.slow  # each test fits models
+
 TASKS = ("binary", "multiclass", "regression")
 
 
