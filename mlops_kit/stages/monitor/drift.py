@@ -155,10 +155,11 @@ def compare_profiles(
 
 def _select_count_tests(limits: MonitorConfig) -> MonitorConfig:
     """Return the limits without the chosen tests that need rows, so that defaults replace them."""
-    count_tests = {}
-    for kind, name in limits.tests.items():
-        if DRIFT_TESTS[name].count_function is not None:
-            count_tests[kind] = name
+    count_tests = {
+        kind: name
+        for kind, name in limits.tests.items()
+        if DRIFT_TESTS[name].count_function is not None
+    }
     return limits.model_copy(update={"tests": count_tests})
 
 
