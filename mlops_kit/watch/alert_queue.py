@@ -267,7 +267,7 @@ def find_mute(
 
 def describe_mute(mute: AlertMuteRecord) -> str:
     """Describe until when, by whom and why a signal is muted."""
-    return f"muted until {mute.muted_until[:16]} by {mute.actor}: {mute.reason}"
+    return f"muted until {mute.muted_until[:16]} UTC by {mute.actor}: {mute.reason}"
 
 
 def list_active_mutes(project: Project, as_of: datetime) -> list[AlertMuteRecord]:
