@@ -9,7 +9,8 @@ For each task there are two designs: labels of a day are independent, or share a
 a standard deviation of 0.3 (on the logit, or of the error). A window has a reference of its own (of
 a regression ten windows share one), on which the model of labels or errors is fitted as
 ``mlops watch`` does. The interval has to cover the realized value of each registered metric in
-93-97% of the windows, and in 94-96% on the mean of a design. Outcomes are stored in ``build/coverage.json`` until the code changes.
+93-97% of the windows, and in 94-96% on the mean of a design. Outcomes are stored in
+``build/coverage.json`` until the code changes.
 
 The metrics of all simulated labels of a window are computed at once here; they are compared with
 the registered functions in every chunk.
