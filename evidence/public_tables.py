@@ -18,8 +18,6 @@ To add a table: a ``PublicTable`` in ``TABLES``.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 import resource
 import shutil
@@ -31,8 +29,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-STATE_FILE = ROOT / "build" / "public_tables.json"
+from stored_outcomes import ROOT, OutcomeStore
+
+DECIDING_PATHS = ("mlops_kit", "notebooks", "templates", "evidence/public_tables.py")
 WORK_FOLDER = ROOT / "build" / "public_tables"
 RUN_TIMEOUT_SECONDS = 1800
 MAX_SECONDS = 180  # to the verdict, for tables up to MAX_TIMED_ROWS
@@ -113,22 +112,6 @@ TABLES = [
     PublicTable("modeldata", "leaf_id_flavia", "species", "multiclass"),
     PublicTable("ggplot2", "diamonds", "cut", "multiclass"),
 ]
-
-
-def compute_code_hash() -> str:
-    """Hash the tracked files that decide an outcome."""
-    listed = subprocess.run(
-        ["git", "ls-files", "mlops_kit", "notebooks", "templates", "evidence/public_tables.py"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    digest = hashlib.sha256()
-    for name in listed.stdout.splitlines():
-        digest.update(name.encode())
-        digest.update((ROOT / name).read_bytes())
-    return digest.hexdigest()
 
 
 def run_mlops(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -243,17 +226,13 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=[table.item for table in TABLES])
     parser.add_argument("--again", action="store_true")
     options = parser.parse_args()
-    code_hash = compute_code_hash()
-    stored = json.loads(STATE_FILE.read_text()) if STATE_FILE.exists() else {}
-    outcomes = stored.get("outcomes", {}) if stored.get("code") == code_hash else {}
-    if options.again:
-        outcomes = {}
+    store = OutcomeStore("public_tables", DECIDING_PATHS, options.again)
+    outcomes = store.outcomes
     chosen = [table for table in TABLES if not options.only or table.item in options.only]
     for table in chosen:
         if table.item not in outcomes:
             outcomes[table.item] = check_table(table)
-            STATE_FILE.parent.mkdir(parents=True, exist_ok=True)
-            STATE_FILE.write_text(json.dumps({"code": code_hash, "outcomes": outcomes}, indent=1))
+            store.save()
         print_outcome(table, outcomes[table.item])
     checked = [outcomes[table.item] for table in chosen]
     times = [

@@ -22,21 +22,18 @@ Exit codes: 0 if all scenarios passed, 1 if one did not.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
+
+from stored_outcomes import ROOT, OutcomeStore
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-ROOT = Path(__file__).resolve().parent.parent
-STATE_FILE = ROOT / "build" / "recovery.json"
+DECIDING_PATHS = ("mlops_kit", "notebooks", "evidence/recovery.py")
 WORK_FOLDER = ROOT / "build" / "recovery"
 SCENARIOS = ("flip", "gradual", "recurring", "none")
 SEEDS = (0, 1, 2)
@@ -67,22 +64,6 @@ until: 2023-08-01
 train: {trials: 4, families: [linear, lightgbm]}
 stages: {explore: {params: {profile_rows: 0}}}
 """
-
-
-def compute_code_hash() -> str:
-    """Hash the tracked files that decide an outcome."""
-    listed = subprocess.run(
-        ["git", "ls-files", "mlops_kit", "notebooks", "evidence/recovery.py"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    digest = hashlib.sha256()
-    for name in listed.stdout.splitlines():
-        digest.update(name.encode())
-        digest.update((ROOT / name).read_bytes())
-    return digest.hexdigest()
 
 
 def get_last_day(scenario: str) -> datetime:
@@ -294,21 +275,15 @@ def main() -> int:
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
-    code_hash = compute_code_hash()
-    stored = json.loads(STATE_FILE.read_text()) if STATE_FILE.exists() else {}
-    outcomes = stored.get("outcomes", {}) if stored.get("code") == code_hash else {}
-    if options.again:
-        outcomes = {}
+    store = OutcomeStore("recovery", DECIDING_PATHS, options.again)
+    outcomes = store.outcomes
     checked = []
     for scenario in options.only:
         for seed in options.seeds:
             name = f"{scenario}, seed {seed}"
             if name not in outcomes:
                 outcomes[name] = run_scenario(scenario, seed)
-                STATE_FILE.parent.mkdir(parents=True, exist_ok=True)
-                STATE_FILE.write_text(
-                    json.dumps({"code": code_hash, "outcomes": outcomes}, indent=1)
-                )
+                store.save()
             print_outcome(name, outcomes[name], options.verbose)
             checked.append(outcomes[name])
     passed_count = sum(outcome["passed"] for outcome in checked)

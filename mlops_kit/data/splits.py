@@ -15,7 +15,7 @@ from mlops_kit.core.formatting import format_percent
 from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
-from mlops_kit.data.columns import PART_COLUMN, list_feature_columns
+from mlops_kit.data.columns import PART_COLUMN, format_local_days, list_feature_columns
 from mlops_kit.data.row_weights import check_row_weights
 from mlops_kit.data.splitters import (
     ValidationScheme,
@@ -91,9 +91,8 @@ def _find_excluded_rows(frame: pd.DataFrame, config: ProjectConfig) -> pd.Series
     """Find the rows of the days that neither train nor evaluate a model."""
     if config.time is None or not config.validation.excluded_days:
         return pd.Series(False, index=frame.index)
-    local_days = frame[config.time].dt.tz_convert(config.timezone).dt.strftime("%Y-%m-%d")
-    is_excluded: pd.Series = local_days.isin(config.validation.excluded_days)
-    return is_excluded
+    days = pd.Series(format_local_days(frame[config.time], config), index=frame.index)
+    return days.isin(config.validation.excluded_days)
 
 
 def _hide_excluded_labels(frame: pd.DataFrame, config: ProjectConfig) -> pd.DataFrame:

@@ -47,17 +47,17 @@ _REPORTED_PACKAGES = (
 
 def read_git_status(root: Path) -> GitStatus:
     """Return the project's commit and whether files have changed since; no commit without git."""
-    commit = _run_git(root, "rev-parse", "HEAD")
+    commit = run_git(root, "rev-parse", "HEAD")
     if not commit:
         return GitStatus()
     return GitStatus(
         commit=commit,
-        dirty=bool(_run_git(root, "status", "--porcelain")),
+        dirty=bool(run_git(root, "status", "--porcelain")),
     )
 
 
-def _run_git(root: Path, *arguments: str) -> str | None:
-    """Return the output of a git command; None if it fails or git is not installed."""
+def run_git(root: Path, *arguments: str) -> str | None:
+    """Run git in a folder and return its output; None if it fails or is not installed."""
     try:
         completed = subprocess.run(
             ["git", "-C", str(root), *arguments],

@@ -5,18 +5,13 @@ Two small projects run the whole chain by the command line; the tests read what 
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
-from fastapi.testclient import TestClient
 from sklearn.metrics import log_loss, roc_auc_score
 
 from mlops_kit.data import source, splitters
@@ -25,26 +20,22 @@ from mlops_kit.db.engine import query_records
 from mlops_kit.db.tables import WindowRecord
 from mlops_kit.project import loader, run_folder
 from mlops_kit.registry import scoring, versions
-from mlops_kit.serving import app
 from mlops_kit.stages.train.folds import build_folds, select_training_rows
 from mlops_kit.watch import loop
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
-from tests.support.environment import make_clean_environment
+from tests.support.role_projects import predict_at_endpoint, read_artifact, run_project
 
-SETTINGS = """\
+REVIEWS = """\
+name: reviews
 target: y
 task: binary
-id: k
-approval: automatic
-train: {trials: 2, families: [linear]}
-review: {draws: 100}
-monitor: {min_rows: 50}
-stages: {explore: {params: {profile_rows: 0}}}
+weight: persons
+validation: {repeats: 2, folds: 2}
 """
-REVIEWS = "name: reviews\nsource: rows.csv\nweight: persons\nvalidation: {repeats: 2, folds: 2}\n"
 VISITS = """\
 name: visits
-source: rows.csv
+target: y
+task: binary
 time: at
 label_delay: 1d
 as_of: 2024-02-10
@@ -101,22 +92,6 @@ def make_visits() -> pd.DataFrame:
     )
 
 
-def run_project(home: Path, settings: str, rows: pd.DataFrame) -> loader.Project:
-    home.mkdir()
-    (home / "mlops.yaml").write_text(settings + SETTINGS)
-    rows.to_csv(home / "rows.csv", index=False)
-    completed = subprocess.run(
-        [sys.executable, "-m", "mlops_kit.cli", "run", "--project", str(home)],
-        env=make_clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert completed.returncode == 0, completed.stdout + completed.stderr
-    return loader.load_project(home)
-
-
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
     return run_project(tmp_path_factory.mktemp("roles") / "reviews", REVIEWS, make_reviews())
@@ -129,11 +104,6 @@ def visits(tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
 
 def report_nothing(line: str, transient: bool = False) -> None:
     """Take a line of progress."""
-
-
-def read_artifact(project: loader.Project, name: str) -> Any:
-    (run,) = run_folder.list_run_folders(project.reports_folder)
-    return run_folder.read_run_artifact(run, name)
 
 
 def get_held_out_sample(project: loader.Project) -> tuple[pd.Series, pd.Series, pd.Series]:
@@ -242,13 +212,7 @@ def test_endpoint_scores_text_and_dates_without_weight(
         served = loader.load_project(home)
         frame = source.read_raw_source(served).tail(5)
         expected = scoring.predict_with_champion(served, frame)["score"].tolist()
-        text = frame[columns].to_json(orient="records", double_precision=15, date_format="iso")
-        with TestClient(app.build_app(served), base_url="http://localhost:8000") as client:
-            service = client.app.state.service  # type: ignore[attr-defined]
-            assert service.follower.champion_checked.wait(120)
-            response = client.post("/predict", json={"rows": json.loads(text)})
-        assert response.status_code == 200, response.text
-        answers = [answer["score"] for answer in response.json()["predictions"]]
+        answers = [answer["score"] for answer in predict_at_endpoint(served, frame[columns])]
         assert answers == expected
 
 

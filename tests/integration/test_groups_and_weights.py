@@ -6,39 +6,22 @@ dates are in ``test_column_roles``.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
-from fastapi.testclient import TestClient
 from sklearn import metrics as sklearn_metrics
 
 from mlops_kit.data import source
 from mlops_kit.db.engine import query_records
 from mlops_kit.db.tables import WindowRecord
-from mlops_kit.project import loader, run_folder
+from mlops_kit.project import loader
 from mlops_kit.registry import scoring, versions
-from mlops_kit.serving import app
 from mlops_kit.stages.train.folds import build_folds, select_training_rows
 from mlops_kit.watch import loop
 from mlops_kit.watch.records import WindowPerformance
-from tests.support.environment import make_clean_environment
+from tests.support.role_projects import predict_at_endpoint, read_artifact, run_project
 
-SETTINGS = """\
-source: rows.csv
-id: k
-approval: automatic
-train: {trials: 2, families: [linear]}
-review: {draws: 100}
-monitor: {min_rows: 50}
-stages: {explore: {params: {profile_rows: 0}}}
-"""
 PLANTS = """\
 name: plants
 target: kind
@@ -86,22 +69,6 @@ def make_sales() -> pd.DataFrame:
     return pd.DataFrame({"k": range(1200), "at": at, "size": size, "items": items, "y": price})
 
 
-def run_project(home: Path, settings: str, rows: pd.DataFrame) -> loader.Project:
-    home.mkdir()
-    (home / "mlops.yaml").write_text(settings + SETTINGS)
-    rows.to_csv(home / "rows.csv", index=False)
-    completed = subprocess.run(
-        [sys.executable, "-m", "mlops_kit.cli", "run", "--project", str(home)],
-        env=make_clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert completed.returncode == 0, completed.stdout + completed.stderr
-    return loader.load_project(home)
-
-
 @pytest.fixture(scope="module")
 def plants(tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
     return run_project(tmp_path_factory.mktemp("roles") / "plants", PLANTS, make_plants())
@@ -110,23 +77,6 @@ def plants(tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
 @pytest.fixture(scope="module")
 def sales(tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
     return run_project(tmp_path_factory.mktemp("roles") / "sales", SALES, make_sales())
-
-
-def read_artifact(project: loader.Project, name: str) -> Any:
-    (run,) = run_folder.list_run_folders(project.reports_folder)
-    return run_folder.read_run_artifact(run, name)
-
-
-def predict_at_endpoint(project: loader.Project, rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Ask the endpoint for the predictions of rows."""
-    text = rows.to_json(orient="records", double_precision=15, date_format="iso")
-    with TestClient(app.build_app(project), base_url="http://localhost:8000") as client:
-        service = client.app.state.service  # type: ignore[attr-defined]
-        assert service.follower.champion_checked.wait(120)
-        response = client.post("/predict", json={"rows": json.loads(text)})
-    assert response.status_code == 200, response.text
-    answers: list[dict[str, Any]] = response.json()["predictions"]
-    return answers
 
 
 def test_no_group_is_in_two_parts_of_the_stored_splits(plants: loader.Project) -> None:

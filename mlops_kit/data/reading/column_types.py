@@ -31,8 +31,8 @@ from mlops_kit.data.reading.number_style import NumberStyle, combine_styles
 from mlops_kit.data.reading.parsed_column import ParsedColumn, count_values
 from mlops_kit.data.reading.records import ColumnReading, UnreadableValue
 from mlops_kit.data.reading.sentinels import find_sentinel_dates, find_sentinel_numbers
-from mlops_kit.data.reading.settings import DEFAULT_MAX_UNREADABLE_SHARE
 from mlops_kit.data.reading.texts import ColumnTexts, build_column_texts, to_mask
+from mlops_kit.project.config.data import DEFAULT_MAX_UNREADABLE_SHARE
 
 pa = LazyModule("pyarrow")
 pc = LazyModule("pyarrow.compute")

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mlops_kit.project.config.data import FileSource
-
-DEFAULT_MAX_UNREADABLE_SHARE = 0.01
+from mlops_kit.project.config.data import DEFAULT_MAX_UNREADABLE_SHARE, FileSource
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,14 @@ git takes no command from a repository.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from mlops_kit.core.errors import KitError
+from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.pipeline.manifest import run_git
 
 _FILTER = "filter.nbstripout"
-_TIMEOUT_SECONDS = 30
 
 
 def set_up_notebook_filter(root: Path) -> str:
@@ -28,7 +27,8 @@ def set_up_notebook_filter(root: Path) -> str:
     Raises
     ------
     KitError
-        If the project is in no repository, or git or nbstripout is missing.
+        If the project is in no repository, git or nbstripout is missing, or git cannot change its
+        settings.
     """
     if find_spec("nbstripout") is None:
         raise KitError(
@@ -42,30 +42,20 @@ def set_up_notebook_filter(root: Path) -> str:
             "a git repository",
             "git init, then mlops notebook filter",
         )
-    if _run_git(root, "config", "--get", f"{_FILTER}.clean"):
+    if run_git(root, "config", "--get", f"{_FILTER}.clean"):
         return "git commits notebooks without outputs: the filter nbstripout was set before."
     command = f'"{Path(sys.executable).as_posix()}" -m nbstripout --keep-id'
     for name, value in (("clean", command), ("smudge", "cat")):
-        _run_git(root, "config", "--local", f"{_FILTER}.{name}", value)
+        setting = f"{_FILTER}.{name}"
+        if run_git(root, "config", "--local", setting, value) is None:
+            raise RunFailedError(
+                f"git could not set {setting} in the repository of {str(root)!r}",
+                "a repository whose config can be written, and is not locked by another git",
+                "correct it, then: mlops notebook filter",
+            )
     return f"git commits notebooks without outputs: {_FILTER} was set in this repository's config."
 
 
 def is_in_repository(root: Path) -> bool:
     """Return whether a folder is in the work tree of a git repository."""
-    return _run_git(root, "rev-parse", "--is-inside-work-tree") == "true"
-
-
-def _run_git(root: Path, *arguments: str) -> str:
-    """Run git in a folder; return what it prints, or nothing if it fails or is not installed."""
-    try:
-        finished = subprocess.run(
-            ["git", *arguments],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
-        )
-    except OSError:
-        return ""
-    return finished.stdout.strip() if finished.returncode == 0 else ""
+    return run_git(root, "rev-parse", "--is-inside-work-tree") == "true"

@@ -9,6 +9,8 @@ from pydantic import Discriminator, Field, Tag, field_validator
 from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.value_types import Duration, NameList, Share
 
+DEFAULT_MAX_UNREADABLE_SHARE = 0.01
+
 
 class FileSource(ConfigSection):
     """A source that is a file, with how it is written; what is not set is detected."""
@@ -42,7 +44,7 @@ class FileSource(ConfigSection):
         "format}; empty: detected",
     )
     max_unreadable_share: Share = Field(
-        0.01,
+        DEFAULT_MAX_UNREADABLE_SHARE,
         description="A column of numbers, timestamps or booleans may have other values in this "
         "share of its rows (in at least one, unless it is 0): those rows are quarantined. With "
         "more of them the column is text",

@@ -110,7 +110,7 @@ class ReviewConfig(ConfigSection):
         gt=0,
         description="Maximum of 1 - correlation between the scores of the final and the evaluation "
         "model, in multiples of the largest one among the reference refits; beyond it the final "
-        "model has to fit the held-out rows as much better as these do",
+        "model has to gain at least half as much as the reference refit that gains least",
     )
     min_refit_rank_correlation: float | None = Field(
         None,

@@ -184,20 +184,12 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
             observed=f"{len(train)} rows",
             limit=f"{measure} < {format_number(limit)}",
         )
-    target = train[config.target].to_numpy(dtype=float)
-    halves = assign_halves(train, config)
-    associations = {}
-    for feature in features:
-        if config.task == "multiclass":
-            areas = measure_class_associations(train[feature], target, halves)
+    if config.task == "multiclass":
+        associations = {}
+        for feature, areas in _measure_class_associations(train, features, config).items():
             associations[feature] = min(areas.values(), default=0.5)
-            continue
-        associations[feature] = measure_association(
-            train[feature],
-            target,
-            binary=config.task == "binary",
-            halves=halves,
-        )
+    else:
+        associations = _measure_associations(train, features, config)
     strongest = max(associations, key=lambda feature: associations[feature])
     leaking = [feature for feature in features if associations[feature] >= limit]
     observed = f"{strongest}: {measure} {format_number(associations[strongest])}"
@@ -243,12 +235,11 @@ def check_outstanding_feature(config: ProjectConfig, frame: pd.DataFrame) -> Ver
             ),
             observed=f"{len(train)} rows",
         )
-    associations = {}
-    for feature in features:
-        associations[feature] = _associate_with_target(train[feature], train, config)
-    outstanding = find_outstanding_columns(associations, config.review.leakage_threshold)
+    associations = _measure_associations(train, features, config)
+    limit = config.review.leakage_threshold
+    outstanding = find_outstanding_columns(associations, limit)
     # What is almost perfect is reported by ``check_single_feature``.
-    outstanding = [c for c in outstanding if associations[c] < config.review.leakage_threshold]
+    outstanding = [column for column in outstanding if associations[column] < limit]
     make_verdict = partial(make_verdict, diagnostics={"strength": associations})
     if not outstanding:
         return make_verdict(
@@ -269,13 +260,38 @@ def check_outstanding_feature(config: ProjectConfig, frame: pd.DataFrame) -> Ver
     )
 
 
-def _associate_with_target(values: pd.Series, train: pd.DataFrame, config: ProjectConfig) -> float:
-    """Measure how well a feature ranks the target, of several classes the mean over these."""
+def _measure_associations(
+    train: pd.DataFrame, features: list[str], config: ProjectConfig
+) -> dict[str, float]:
+    """Measure how well each feature ranks the target, of several classes the mean over these."""
+    associations = {}
     if config.task == "multiclass":
-        return measure_mean_class_association(values, train[config.target])
+        for feature in features:
+            values = train[feature]
+            associations[feature] = measure_mean_class_association(values, train[config.target])
+        return associations
     target = train[config.target].to_numpy(dtype=float)
     halves = assign_halves(train, config)
-    return measure_association(values, target, binary=config.task == "binary", halves=halves)
+    for feature in features:
+        associations[feature] = measure_association(
+            train[feature],
+            target,
+            binary=config.task == "binary",
+            halves=halves,
+        )
+    return associations
+
+
+def _measure_class_associations(
+    train: pd.DataFrame, features: list[str], config: ProjectConfig
+) -> dict[str, dict[int, float]]:
+    """Measure how well each feature alone tells each of several classes from the rest."""
+    target = train[config.target].to_numpy(dtype=float)
+    halves = assign_halves(train, config)
+    associations = {}
+    for feature in features:
+        associations[feature] = measure_class_associations(train[feature], target, halves)
+    return associations
 
 
 def _list_unconfirmed_features(config: ProjectConfig, frame: pd.DataFrame) -> list[str]:
@@ -305,11 +321,10 @@ def check_single_classes(
     """
     limit = config.review.leakage_threshold
     train = _select_compared_rows(frame)
-    target = train[config.target].to_numpy(dtype=float)
-    halves = assign_halves(train, config)
+    features = _list_unconfirmed_features(config, frame)
     strongest: dict[str, tuple[float, str]] = {}
-    for feature in _list_unconfirmed_features(config, frame):
-        for code, area in measure_class_associations(train[feature], target, halves).items():
+    for feature, areas in _measure_class_associations(train, features, config).items():
+        for code, area in areas.items():
             name = str(classes[code]) if code < len(classes) else str(code)
             strongest[feature] = max(strongest.get(feature, (0.0, "")), (area, name))
     make_verdict = partial(

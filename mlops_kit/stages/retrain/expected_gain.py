@@ -25,7 +25,8 @@ def describe_expected_gain(
     Returns
     -------
     str
-        Empty without ``retrain.value_per_decision``, or if realized performance has not dropped.
+        Empty without ``retrain.value_per_decision``, if it is not known how many rows are scored,
+        or if realized performance has not dropped.
     """
     policy = config.retrain
     headline = config.headline_metric
@@ -49,7 +50,8 @@ def describe_expected_gain(
     if policy.cost is None:
         return f"{sentence}."
     days = math.ceil(policy.cost / gain_per_day)
+    period = "1 day" if days == 1 else f"{days:,} days"
     return (
-        f"{sentence}; a retraining costs {format_money(policy.cost, unit)}, which "
-        f"{days:,} days pay back."
+        f"{sentence}; a retraining costs {format_money(policy.cost, unit)} and pays back after "
+        f"{period}."
     )

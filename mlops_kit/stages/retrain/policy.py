@@ -348,8 +348,9 @@ def _combine_reasons(results: list[RuleResult], evidence: RetrainingEvidence) ->
     if not applying:
         return "", ""
     if len(applying) < when.min_reasons:
+        verb = "applies" if len(applying) == 1 else "apply"
         return "", (
-            f"{len(applying)} of {when.min_reasons} required reasons applies "
+            f"{len(applying)} of {when.min_reasons} required reasons {verb} "
             f"({', '.join(when.reason_names)}): {' '.join(applying)}"
         )
     return " ".join(applying[: when.min_reasons]), ""
@@ -363,10 +364,13 @@ def _explain_no_retraining(evidence: RetrainingEvidence) -> str:
     if realized.outcome == CheckOutcome.CANNOT_TELL:
         return f"a performance drop is not proven. {realized.sentence}"
     if realized.outcome == CheckOutcome.FAILED:
-        if not evidence.counts_as_reason(
-            "performance_drop", evidence.config.retrain.on_performance_drop
-        ):
-            return f"{realized.sentence} retrain.on_performance_drop is off."
+        policy = evidence.config.retrain
+        if not evidence.counts_as_reason("performance_drop", policy.on_performance_drop):
+            if policy.when.reason_names:
+                cause = "retrain.when does not name performance_drop as a reason."
+            else:
+                cause = "retrain.on_performance_drop is off."
+            return f"{realized.sentence} {cause}"
         return (
             f"{realized.sentence} One window alone is not a proof: the daily losses show no "
             "change, and the window before was within the limit."

@@ -13,12 +13,12 @@ changes because the world did (a break before the held-out rows) scores these ro
 fits them better, and the evaluation model is worse on them than earlier models were on theirs. So
 a refit fails
 
-1. if it fits the held-out rows hardly better: less than a fifth of what the least gain among the
-   reference refits is, with an interval below half of it;
-2. or if its scores differ more than those of any reference refit, and it does not gain at least
-   half as much as these;
-3. or if they differ three times as much, although the evaluation model is as good on the held-out
-   rows as the reference refits were on theirs: there was nothing new to follow.
+1. if it hardly fits the held-out rows better: its gain is below a fifth of the smallest gain of a
+   reference refit, and the upper end of its interval is below half of that gain;
+2. or if its scores differ more than those of any reference refit, and its gain is below half of
+   the smallest gain of these;
+3. or if its scores differ more than three times as much, although the evaluation model is as good
+   on the held-out rows as the reference refits were on theirs: there was nothing new to follow.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlops_kit.core.errors import KitError
+from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Verdict
 from mlops_kit.core.tasks import TASKS
@@ -54,12 +54,19 @@ def add_reference_refits(evidence: ReviewEvidence, stage: Stage) -> ReviewEviden
     """Return the evidence with the artifact ``refits``, if the training wrote one.
 
     Trainings of earlier versions did not: the check of the final model then cannot tell.
+
+    Raises
+    ------
+    RunFailedError
+        If the artifact is missing in its folder or damaged.
     """
     if evidence.refit_agreement is None:
         return evidence
     try:
         refits: ReferenceRefits = stage.read("refits")
-    except KitError:
+    except RunFailedError:
+        raise
+    except KitError:  # there is no such artifact
         return evidence
     agreement = evidence.refit_agreement._replace(references=refits.list_refits())
     return evidence._replace(refit_agreement=agreement)

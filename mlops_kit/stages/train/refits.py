@@ -42,8 +42,8 @@ def compare_refits(
 
     The rows are split as the held-out set was split off: in time, each refit leaves out the newest
     rows of the refit before it; at random, each refit leaves out other rows. It is compared with
-    the model that has seen the rows that it left out, on exactly these rows. If the recipe has a
-    window of training rows, it is that window that is split, without a gap for the labels.
+    the model that has seen the rows that it left out, on exactly these rows. If the recipe is not
+    fitted on all rows alike, the rows that it selects are split, without a gap for the labels.
 
     A refit on much fewer rows than the evaluation model would differ more than the final model
     does. Where less than half of the rows would be left to fit, half of them are left out instead,

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -360,10 +360,8 @@ def _mark_best(
         standard_error = (high - low) / _INTERVAL_STANDARD_ERRORS
         if gain > min_errors * standard_error:
             best, best_gain = position, gain
-    marked = []
-    for position, alternative in enumerate(alternatives):
-        values = asdict(alternative) | {"chosen": position == best}
-        marked.append(RowAlternative(**values))
+    marked = list(alternatives)
+    marked[best] = replace(alternatives[best], chosen=True)
     return parse_training_rows(marked[best].rows), marked
 
 
@@ -406,14 +404,10 @@ def describe_training_rows(
                 f" On the newest training rows that is clearly better than all rows "
                 f"({metric_title} {chosen_score} against {all_score})."
             )
-    return Table(
-        "Training rows",
-        sentence,
-        data,
-        notes=("Gains are paired with those of all rows; positive is better.",)
-        if len(data)
-        else (),
-    )
+    notes: tuple[str, ...] = ()
+    if alternatives:
+        notes = ("Each gain is a paired difference from all rows; positive is better.",)
+    return Table("Training rows", sentence, data, notes=notes)
 
 
 def _describe_selection(
@@ -421,10 +415,10 @@ def _describe_selection(
     training_rows: pd.DataFrame,
     config: ProjectConfig,
 ) -> str:
-    selected = len(select_rows(training_rows, config, rows))
-    counts = f"{selected:,} of {len(training_rows):,} training rows"
-    if rows.selection == RowSelection.WEIGHTED:
-        return f"All {len(training_rows):,} training rows train the model, weighted by {rows}."
+    all_rows = f"{len(training_rows):,} training rows"
     if rows == ALL_ROWS:
-        return f"All {len(training_rows):,} training rows train the model."
-    return f"{counts} train the model: {rows}."
+        return f"All {all_rows} train the model."
+    if rows.selection == RowSelection.WEIGHTED:
+        return f"All {all_rows} train the model, weighted by {rows}."
+    selected_rows = select_rows(training_rows, config, rows)
+    return f"{len(selected_rows):,} of {all_rows} train the model: {rows}."

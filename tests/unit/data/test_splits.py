@@ -92,6 +92,21 @@ def test_training_labels_were_known_before_the_test_period() -> None:
     assert (out["part"] == "test").sum() == round(0.25 * 235)
 
 
+def test_excluded_days_are_days_of_the_project_and_neither_train_nor_evaluate() -> None:
+    config = make_config(
+        time="m",
+        timezone="America/New_York",
+        validation={"test": "2d", "excluded_days": ["2013-01-03", "2013-01-09"]},
+    )
+    out, table = splits.split_rows(make_hourly_rows(), config, 0)
+    # New York is five hours behind: its days begin at hour 5 of a day in UTC.
+    excluded = [*range(53, 77), *range(197, 221)]
+    unlabelled = [*excluded, *range(235, 240)]
+    assert out.loc[out["part"] == "unlabelled", "row_id"].tolist() == unlabelled
+    assert out.loc[out["row_id"].isin(excluded), "y"].isna().all()
+    assert any("48 rows of excluded days (2013-01-03, 2013-01-09)" in note for note in table.notes)
+
+
 def test_rows_of_the_same_time_stay_together() -> None:
     frame = make_hourly_rows().assign(m=lambda f: f["m"].dt.floor("D"))
     out, _ = splits.split_rows(frame, make_config(time="m", split={"test": 0.3}), 0)

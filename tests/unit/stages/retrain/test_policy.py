@@ -278,6 +278,16 @@ def test_missing_reason_is_named() -> None:
     assert decision.reason == (
         "No: 1 of 2 required reasons applies (drift, performance_drop): ROC-AUC fell."
     )
+    names = ["drift", "performance_drop", "age"]
+    decision = decide(DROP, DRIFT, when={"at_least": 3, "of": names})
+    assert decision.reason.startswith("No: 2 of 3 required reasons apply (")
+
+
+def test_drop_that_retrain_when_does_not_name_is_explained() -> None:
+    decision = decide(DROP, when={"any": ["drift"]})
+    assert decision.reason == (
+        "No: ROC-AUC fell. retrain.when does not name performance_drop as a reason."
+    )
 
 
 def test_reason_of_a_plugin_counts_unless_other_reasons_are_named() -> None:
@@ -350,7 +360,7 @@ def test_expected_gain_stands_beside_the_cost_of_a_retraining() -> None:
     config = evidence.config.model_copy(update={"cost": CostConfig(unit="$")})
     assert policy.decide_retraining(evidence._replace(config=config)).reason == (
         "Yes: ROC-AUC fell. Expected gain: 0.100 of ROC-AUC, about $10.00 per day; "
-        "a retraining costs $40.00, which 4 days pay back."
+        "a retraining costs $40.00 and pays back after 4 days."
     )
     plain = make_evidence(DROP, retrain={}, **values)
     assert policy.decide_retraining(plain).reason == "Yes: ROC-AUC fell."

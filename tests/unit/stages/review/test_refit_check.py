@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlops_kit.core.errors import KitError
+from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.results import CheckOutcome, Interval
 from mlops_kit.project.config.model import ReviewConfig
 from mlops_kit.stages.review import REVIEW_CHECKS, RefitAgreement, ReviewEvidence
@@ -96,6 +96,8 @@ class StageWithArtifacts:
     def read(self, name: str) -> Any:
         if name not in self.artifacts:
             raise KitError(f"no artifact {name!r}", "another", "mlops run")
+        if isinstance(self.artifacts[name], KitError):
+            raise self.artifacts[name]
         return self.artifacts[name]
 
 
@@ -111,3 +113,10 @@ def test_training_of_an_earlier_version_has_no_refits(make_evidence: MakeEvidenc
     assert completed.refit_agreement is not None
     assert completed.refit_agreement.references == (refit,)
     assert REVIEW_CHECKS["refit_agrees"](completed).outcome == CheckOutcome.PASSED
+
+
+def test_damaged_refits_are_not_taken_for_missing_ones(make_evidence: MakeEvidence) -> None:
+    evidence = make_evidence(refit_agreement=make_agreement(0.99, 0.03, references=()))
+    stage = StageWithArtifacts(refits=RunFailedError("the artifact 'refits' is damaged"))
+    with pytest.raises(RunFailedError, match="is damaged"):
+        add_reference_refits(evidence, stage)  # type: ignore[arg-type]
