@@ -24,7 +24,7 @@ _PHASE_TOLERANCE_DAYS = 15  # on either side of a window, a year and more before
 _MIN_COVERED_SHARE = 0.5  # of the days of the phase that a year of history must have
 _DAYS_PER_YEAR = 365.25
 _WEEKDAYS = 7
-_STATUS_ORDER = (DriftStatus.ALERT, DriftStatus.WARNING)
+_DRIFTED_STATUSES = (DriftStatus.ALERT, DriftStatus.WARNING)
 _TOO_SHORT_NOTE = (
     "The history has fewer than two years before this window: seasonal drift cannot be told from "
     "other drift, and its estimated cost decides whether it is an incident."
@@ -132,7 +132,7 @@ def mark_seasonal_drift(
     rows_by_column = compared.set_index("column")
     data = table.data.copy()
     for position, row in table.data.iterrows():
-        if row["status"] not in _STATUS_ORDER or row["column"] not in rows_by_column.index:
+        if row["status"] not in _DRIFTED_STATUSES or row["column"] not in rows_by_column.index:
             continue
         in_phase = rows_by_column.loc[row["column"]]
         if in_phase["status"] in (DriftStatus.ALERT, row["status"], DriftStatus.NOT_TESTED):
