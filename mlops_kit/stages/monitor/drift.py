@@ -47,6 +47,7 @@ from mlops_kit.stages.monitor.rate_changes import (
     measure_rare_change,
 )
 from mlops_kit.stats.monitoring_tables import DriftReason, DriftStatus
+from mlops_kit.stats.weights import compute_effective_rows
 
 _SHOWN_COLUMNS = (
     "column",
@@ -291,8 +292,15 @@ def _make_row_test(
                 sides.weights.current[now.index],
             )
         result = run_drift_test(test, before, now, weights)
-        rows = float(min(len(before), len(now)))
-        return BinnedResult(result.statistic, result.effect, result.p_value, rows)
+        effective_rows = float(min(len(before), len(now)))
+        if weights is not None and DRIFT_TESTS[test].takes_weights:
+            effective_rows = min(compute_effective_rows(side) for side in weights)
+        return BinnedResult(
+            statistic=result.statistic,
+            effect=result.effect,
+            p_value=result.p_value,
+            effective_rows=effective_rows,
+        )
 
     return run_row_test
 

@@ -107,7 +107,7 @@ class ErrorModel(NamedTuple):
         high = np.where(is_empty, ends[-1], high)
         positions = low + rng.random(len(bins)) * (high - low)
         rows = np.searchsorted(ends, positions, side="right")
-        return self.relative_errors[np.minimum(rows, len(ends) - 1)]
+        return np.asarray(self.relative_errors[np.minimum(rows, len(ends) - 1)])
 
 
 def fit_error_model(
