@@ -105,8 +105,7 @@ def draw_matrix_chart(chart: MatrixChart) -> Html:
         "layer": layers,
     }
     svg = render_declaration(json.dumps(declaration))
-    size = _START_TAG.match(svg)
-    width, height = size.groups() if size else ("0", "0")
+    [(width, height)] = _START_TAG.findall(svg)
     _, _, elements = svg.partition(">")  # behind the start tag
     frame = Html(
         '<div class="wide matrix" tabindex=0 role=region aria-label="{}">'
@@ -117,11 +116,8 @@ def draw_matrix_chart(chart: MatrixChart) -> Html:
     )
 
 
-# Each number of a square: its field, its pixels below the middle, its weight and its color.
-_NUMBERS = (
-    ("percent", -_TEXT_OFFSET, 600, "ink"),
-    ("count", _TEXT_OFFSET + 1, 400, "ink"),
-)
+# Each number of a square: its field, its pixels below the middle, and its weight.
+_NUMBERS = (("percent", -_TEXT_OFFSET, 600), ("count", _TEXT_OFFSET + 1, 400))
 
 
 def _make_rows(chart: MatrixChart) -> list[Declaration]:
@@ -204,10 +200,9 @@ def _declare_numbers(
     field: str,
     offset: int,
     weight: int,
-    color: str,
 ) -> Declaration:
     """Declare one of the numbers in the squares."""
-    style = {"dy": offset, "fontWeight": weight, "color": format_color(color), "fontSize": 11}
+    style = {"dy": offset, "fontWeight": weight, "color": format_color("ink"), "fontSize": 11}
     return declare_layer(
         [row for row in rows if row[field]],
         "text",

@@ -131,7 +131,7 @@ class MonitoringContext:
         days = (next_pass.date() - now.date()).days
         return f"{_DAY_NAMES.get(days, f'{next_pass:%-d %B}')}, {next_pass:%H:%M}"
 
-    @property
+    @cached_property
     def max_drop(self) -> float | None:
         """The largest accepted drop below the newest reference; None if that is not known."""
         windows = self.data.windows

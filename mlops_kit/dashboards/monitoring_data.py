@@ -25,7 +25,7 @@ from mlops_kit.dashboards.stored_reviews import (
 )
 from mlops_kit.db.approvals import list_promotions
 from mlops_kit.db.engine import open_transaction, query_records
-from mlops_kit.db.operator_decisions import find_accepted_reference
+from mlops_kit.db.operator_decisions import AcceptedReference, load_accepted_references
 from mlops_kit.db.tables import (
     RETRAINING_DUE,
     IncidentRecord,
@@ -352,11 +352,14 @@ class MonitoringData:
                 return True
         return False
 
+    @cached_property
+    def _accepted_references(self) -> dict[str, AcceptedReference]:
+        return load_accepted_references(self.project)
+
     def get_reference(self, version: str) -> float | None:
         """Return the reference performance of a version; None if it is not known."""
-        accepted = find_accepted_reference(self.project, version)
-        if accepted is not None:
-            return accepted.value
+        if version in self._accepted_references:
+            return self._accepted_references[version].value
         for window in self.labeled_windows:
             if window.version == version and window.reference is not None:
                 return window.reference

@@ -10,6 +10,7 @@ To add a decision: 1. its value in ``DecisionKind``, 2. a function that records 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mlops_kit.core.errors import KitError
-from mlops_kit.db.approvals import check_permission, get_current_promotion, list_promotions
+from mlops_kit.db.approvals import check_permission, list_promotions
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import OperatorDecisionRecord, PromotionRecord
 from mlops_kit.db.timestamps import current_timestamp
@@ -43,12 +44,9 @@ class PromotionStop:
     ----------
     versions : tuple of str
         The versions that were rolled back in a row.
-    number : int
-        The number of the rollback that stopped it.
     """
 
     versions: tuple[str, ...]
-    number: int
 
     @property
     def sentence(self) -> str:
@@ -107,7 +105,7 @@ def detect_promotion_stop(
         elif not is_known and not was_rollback:
             rolled_back = []  # the version before was not rolled back
         if len(rolled_back) >= MAX_ROLLBACKS_IN_A_ROW and stop is None:
-            stop = PromotionStop(tuple(rolled_back), promotion.number)
+            stop = PromotionStop(tuple(rolled_back))
         known_versions.add(promotion.version)
         was_rollback = is_rollback
     return stop
@@ -137,14 +135,13 @@ def enable_automatic_promotion(
             f"{MAX_ROLLBACKS_IN_A_ROW} rollbacks in a row",
             "there is nothing to do",
         )
-    promotion = get_current_promotion(project)
-    number = promotion.number if promotion else stop.number
+    newest_promotion = list_promotions(project, limit=1)[0]
     _record_decision(
         project,
         DecisionKind.PROMOTION_ENABLED,
         actor,
         reason,
-        {"promotion": number},
+        {"promotion": newest_promotion.number},
     )
     return stop
 
@@ -165,7 +162,7 @@ def accept_reference(
     KitError
         If the value is not a finite number, there is no reason, or the person may not decide this.
     """
-    if not abs(value) < float("inf"):
+    if not math.isfinite(value):
         raise KitError(
             f"{value!r} is not a reference performance",
             "a finite number",
@@ -191,26 +188,24 @@ def accept_reference(
 
 def find_accepted_reference(project: Project, version: str) -> AcceptedReference | None:
     """Return the newest accepted value of the headline metric for a version; None if none was."""
-    for accepted in list_accepted_references(project):
-        if (accepted.version, accepted.metric) == (version, project.config.headline_metric):
-            return accepted
-    return None
+    return load_accepted_references(project).get(version)
 
 
-def list_accepted_references(project: Project) -> list[AcceptedReference]:
-    """Return all accepted reference values, the newest first."""
-    accepted = []
+def load_accepted_references(project: Project) -> dict[str, AcceptedReference]:
+    """Load the newest accepted value of the headline metric by version."""
+    accepted: dict[str, AcceptedReference] = {}
     for record in list_operator_decisions(project, DecisionKind.REFERENCE_ACCEPTED):
         stored = json.loads(record.value_json)
-        accepted.append(
-            AcceptedReference(
-                stored["version"],
-                stored["metric"],
-                float(stored["value"]),
-                record.actor,
-                record.reason,
-                record.decided_at,
-            )
+        version = stored["version"]
+        if version in accepted or stored["metric"] != project.config.headline_metric:
+            continue
+        accepted[version] = AcceptedReference(
+            version,
+            stored["metric"],
+            float(stored["value"]),
+            record.actor,
+            record.reason,
+            record.decided_at,
         )
     return accepted
 

@@ -52,6 +52,8 @@ def build_config_schema() -> dict[str, Any]:
     )
     schema["title"] = "mlops.yaml"
     schema["properties"]["split"] = _build_split_schema(schema["$defs"]["ValidationConfig"])
+    earlier_sinks = _build_earlier_sinks_schema(schema["$defs"]["AlertsConfig"])
+    schema["$defs"]["WatchConfig"]["properties"]["alerts"] = earlier_sinks
     schema["properties"]["stages"] = _build_stages_schema(schema["properties"]["stages"])
     schema["required"] = _REQUIRED_BY_EVERY_PROJECT
     for setting in schema["properties"].values():
@@ -89,6 +91,15 @@ def _build_split_schema(validation: dict[str, Any]) -> dict[str, Any]:
         "type": "object",
         "properties": {name: validation["properties"][name] for name in names},
         "additionalProperties": False,
+    }
+
+
+def _build_earlier_sinks_schema(alerts: dict[str, Any]) -> dict[str, Any]:
+    """Accept ``watch.alerts``, the earlier name of ``alerts.sinks``."""
+    return {
+        "description": "Earlier name of alerts.sinks",
+        "deprecated": True,
+        "anyOf": alerts["properties"]["sinks"]["anyOf"],
     }
 
 

@@ -86,18 +86,20 @@ def _withhold_muted_alerts(project: Project, as_of: datetime) -> list[AlertRecor
     """Withhold the unsent alerts of signals that have been muted since; return the others."""
     unsent = list_unsent_alerts(project)
     mutes = list_active_mutes(project, as_of) if unsent else []
+    if not mutes:
+        return unsent
     remaining = []
-    for alert in unsent:
-        mute = find_mute(mutes, alert.signal, as_of)
-        if mute is None:
-            remaining.append(alert)
-            continue
-        statement = (
-            sa.update(AlertRecord)
-            .where(AlertRecord.id == alert.id)
-            .values(withheld=describe_mute(mute))
-        )
-        with open_transaction(project) as transaction:
+    with open_transaction(project) as transaction:
+        for alert in unsent:
+            mute = find_mute(mutes, alert.signal, as_of)
+            if mute is None:
+                remaining.append(alert)
+                continue
+            statement = (
+                sa.update(AlertRecord)
+                .where(AlertRecord.id == alert.id)
+                .values(withheld=describe_mute(mute))
+            )
             transaction.execute(statement)
     return remaining
 

@@ -118,12 +118,12 @@ def describe_alert_state(alert: AlertRecord) -> str:
     if alert.withheld is not None:
         return alert.withheld
     if alert.sent_at is not None:
-        return f"sent {alert.sent_at[:16]}"
+        return f"sent {alert.sent_at[:16]} UTC"
     if alert.error:
         attempts = "1 attempt" if alert.attempts == 1 else f"{alert.attempts} attempts"
         return f"not sent after {attempts}: {alert.error}"
     if alert.due_at is not None:
-        return f"waits until {alert.due_at[:16]}"
+        return f"waits until {alert.due_at[:16]} UTC"
     return "waits to be sent"
 
 

@@ -145,22 +145,22 @@ def _select_told_incidents(model: str) -> sa.Select[IncidentRecord]:
 
 def _read_history(transaction: Session, incident: IncidentRecord, sink: str) -> AlertHistory:
     """Read what a sink has been told of an incident, and of earlier ones of its signal."""
-    alerts_of_sink = (
-        sa.select(AlertRecord)
-        .where(AlertRecord.model == incident.model, AlertRecord.sink == sink)
-        .order_by(AlertRecord.id)
+    alerts_of_sink = sa.select(AlertRecord).where(
+        AlertRecord.model == incident.model, AlertRecord.sink == sink
     )
     of_incident = transaction.scalars(
-        alerts_of_sink.where(AlertRecord.incident_id == incident.id)
+        alerts_of_sink.where(AlertRecord.incident_id == incident.id).order_by(AlertRecord.id)
     ).all()
-    earlier = transaction.scalars(
+    last_of_signal = transaction.scalars(
         alerts_of_sink.where(
             AlertRecord.signal == incident.signal,
             AlertRecord.incident_id != incident.id,
             AlertRecord.withheld.is_(None),
         )
-    ).all()
-    return AlertHistory(of_incident, earlier[-1] if earlier else None)
+        .order_by(AlertRecord.id.desc())
+        .limit(1)
+    ).first()
+    return AlertHistory(of_incident, last_of_signal)
 
 
 def _withhold_early_closed(history: AlertHistory, as_of: datetime) -> bool:
@@ -267,7 +267,7 @@ def find_mute(
 
 def describe_mute(mute: AlertMuteRecord) -> str:
     """Describe until when, by whom and why a signal is muted."""
-    return f"muted until {mute.muted_until[:16]} by {mute.actor}: {mute.reason}"
+    return f"muted until {mute.muted_until[:16]} UTC by {mute.actor}: {mute.reason}"
 
 
 def list_active_mutes(project: Project, as_of: datetime) -> list[AlertMuteRecord]:

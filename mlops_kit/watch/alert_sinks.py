@@ -14,16 +14,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 
 from mlops_kit.core.errors import KitError
-from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry, describe_exception
+from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
 from mlops_kit.project.loader import Project
 from mlops_kit.project.secrets import make_scrubber
 from mlops_kit.watch.alert_message import Alert
 from mlops_kit.watch.apprise_sink import send_to_service
+from mlops_kit.watch.time_limits import call_with_time_limit
 
 _MAX_ERROR_CHARACTERS = 500
 SINK_TIMEOUT_SECONDS = 30.0
@@ -70,26 +71,14 @@ def append_to_file(alert: Alert) -> None:
 def call_sink(project: Project, name: str, alert: Alert) -> str:
     """Send an alert to a sink; return what went wrong, or an empty text."""
     url_env = project.config.alerts.sinks[name].url_env
-    if not url_env:
+    send: Callable[[], None]
+    if url_env:
+        send = partial(send_to_service, url_env, alert)
+    else:
         try:
-            sink = ALERT_SINKS[name]
+            send = partial(ALERT_SINKS[name], alert)
         except KitError as error:
             return error.message
-    errors: list[str] = []
-
-    def send() -> None:
-        try:
-            if url_env:
-                send_to_service(url_env, alert)
-            else:
-                sink(alert)
-        except BaseException as error:  # a sink is foreign code: the watch goes on
-            errors.append(describe_exception(error)[:_MAX_ERROR_CHARACTERS])
-
-    # In a thread, so that a sink that hangs holds nothing up. It may still send the alert later.
-    thread = threading.Thread(target=send, daemon=True)
-    thread.start()
-    thread.join(SINK_TIMEOUT_SECONDS)
-    if thread.is_alive():
-        return f"no answer within {SINK_TIMEOUT_SECONDS:g} seconds"
-    return make_scrubber(project)("".join(errors))
+    problem = call_with_time_limit(send, SINK_TIMEOUT_SECONDS)
+    # Secrets are replaced first: a part of one, cut off at the end, would not be recognized.
+    return make_scrubber(project)(problem)[:_MAX_ERROR_CHARACTERS]

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.db.engine import open_transaction
+from mlops_kit.db.predictions import select_with_labels
 from mlops_kit.db.tables import LabelRecord, PredictionRecord, WatchRecord
 from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.config.root import ProjectConfig
@@ -242,36 +243,49 @@ class LabeledDay(NamedTuple):
         return self.labeled / self.rows if self.rows else 0.0
 
 
-def _count_labeled_day(
+def _select_labeled_day(
     context: WatchContext,
+    week: int,
     end: datetime,
-    known_by: datetime,
     as_of: datetime,
-) -> LabeledDay:
-    """Count the rows of the day before a time, and those whose label had arrived by another.
+) -> sa.Select[tuple[int, int, int]]:
+    """Select the number of rows and of labels of a day so many weeks ago, as it was known then.
 
     A label arrives when it is imported; in a replay of the past, when it was known.
     """
+    shift = week * _DAYS_PER_WEEK * _DAY
+    day_end = end - shift
     was_imported = LabelRecord.imported_at <= format_timestamp(as_of)
     arrival = sa.case((was_imported, LabelRecord.imported_at), else_=LabelRecord.known_at)
-    has_label = sa.case((arrival <= format_timestamp(known_by), 1), else_=0)
-    is_current_label = sa.and_(
-        LabelRecord.prediction_id == PredictionRecord.id, LabelRecord.is_current
+    has_label = sa.case((arrival <= format_timestamp(as_of - shift), 1), else_=0)
+    return select_with_labels(
+        sa.literal(week).label("week"),
+        sa.func.count(),
+        sa.func.coalesce(sa.func.sum(has_label), 0),
+    ).where(
+        PredictionRecord.model == context.config.name,
+        PredictionRecord.origin == "watch",
+        PredictionRecord.event_time >= format_timestamp(day_end - _DAY),
+        PredictionRecord.event_time < format_timestamp(day_end),
     )
-    statement = (
-        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(has_label), 0))
-        .select_from(PredictionRecord)
-        .outerjoin(LabelRecord, is_current_label)
-        .where(
-            PredictionRecord.model == context.config.name,
-            PredictionRecord.origin == "watch",
-            PredictionRecord.event_time >= format_timestamp(end - _DAY),
-            PredictionRecord.event_time < format_timestamp(end),
-        )
-    )
+
+
+def _count_labeled_days(
+    context: WatchContext,
+    end: datetime,
+    logged_from: datetime,
+    as_of: datetime,
+) -> list[LabeledDay]:
+    """Count the rows and labels of the day before a time, and of that day in earlier weeks."""
+    selects = []
+    for week in range(HISTORY_WEEKS + 1):
+        is_logged = end - week * _DAYS_PER_WEEK * _DAY - _DAY >= logged_from
+        if week == 0 or is_logged:
+            selects.append(_select_labeled_day(context, week, end, as_of))
+    statement: sa.CompoundSelect[Any] = sa.union_all(*selects).order_by("week")
     with open_transaction(context.project) as transaction:
-        rows, labeled = transaction.execute(statement).one()
-    return LabeledDay(int(rows), int(labeled))
+        counts = transaction.execute(statement).all()
+    return [LabeledDay(int(rows), int(labeled)) for _, rows, labeled in counts]
 
 
 def _detect_late_labels(
@@ -282,16 +296,13 @@ def _detect_late_labels(
     """Detect that labels have not arrived although most usually have by now."""
     for age in _LABEL_AGES:
         end = _floor_hour(as_of - context.config.label_delay - age)
-        earlier_days = []
-        for week in range(1, HISTORY_WEEKS + 1):
-            shift = week * _DAYS_PER_WEEK * _DAY
-            if end - shift - _DAY >= logged_from:
-                day = _count_labeled_day(context, end - shift, as_of - shift, as_of)
-                earlier_days.append(day)
-        today = _count_labeled_day(context, end, as_of, as_of)
+        today, *earlier_days = _count_labeled_days(context, end, logged_from, as_of)
         is_known, sentence = judge_labeled_day(today, earlier_days)
+        if sentence:
+            period = f"the 24 hours before {context.format_time(end)}"
+            return f"{sentence} Their rows are from {period}."
         if is_known:
-            return sentence and f"{sentence} Their rows are from the day before {end:%Y-%m-%d}."
+            return ""
     return ""
 
 

@@ -7,15 +7,15 @@ service expects, ``/start`` is appended before a pass and ``/fail`` after one th
 from __future__ import annotations
 
 import os
-import threading
 import urllib.request
 from enum import StrEnum
+from functools import partial
 from urllib.parse import urlsplit
 
 from mlops_kit.core.errors import KitError
-from mlops_kit.core.extensions import describe_exception
 from mlops_kit.project.loader import Project
 from mlops_kit.project.secrets import remove_url_parts
+from mlops_kit.watch.time_limits import call_with_time_limit
 
 HEARTBEAT_TIMEOUT_SECONDS = 10.0
 
@@ -39,7 +39,10 @@ def build_heartbeat_url(url: str, heartbeat: Heartbeat) -> str:
     KitError
         If the URL is not one of HTTP, such as a variable that is not set.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # such as an incomplete IPv6 address
+        parts = urlsplit("")
     if parts.scheme not in {"http", "https"}:
         raise KitError(
             "watch.heartbeat_url is not an address",
@@ -54,22 +57,16 @@ def send_heartbeat(project: Project, heartbeat: Heartbeat) -> str:
     setting = project.config.watch.heartbeat_url
     if not setting:
         return ""
-    errors: list[str] = []
+    address = os.path.expandvars(setting)
+    try:
+        url = build_heartbeat_url(address, heartbeat)
+    except KitError as error:
+        return error.message
+    # A name server that does not answer would hold up the watch: the time limit covers it.
+    problem = call_with_time_limit(partial(_request_url, url), HEARTBEAT_TIMEOUT_SECONDS)
+    return remove_url_parts(problem, address)
 
-    def call_address() -> None:
-        try:
-            url = build_heartbeat_url(os.path.expandvars(setting), heartbeat)
-            with urllib.request.urlopen(url, timeout=HEARTBEAT_TIMEOUT_SECONDS):  # noqa: S310 - the scheme is checked
-                return
-        except KitError as error:
-            errors.append(error.message)
-        except Exception as error:  # whatever a network does: the watch goes on
-            errors.append(describe_exception(error))
 
-    # In a thread: a name server that does not answer would hold up the watch.
-    thread = threading.Thread(target=call_address, daemon=True)
-    thread.start()
-    thread.join(HEARTBEAT_TIMEOUT_SECONDS)
-    if thread.is_alive():
-        return f"no answer within {HEARTBEAT_TIMEOUT_SECONDS:g} seconds"
-    return remove_url_parts("".join(errors), os.path.expandvars(setting))
+def _request_url(url: str) -> None:
+    with urllib.request.urlopen(url, timeout=HEARTBEAT_TIMEOUT_SECONDS):  # noqa: S310 - the scheme is checked
+        return

@@ -160,16 +160,19 @@ def _list_comparisons_since(
 def roll_back_worse_champion(context: WatchContext, as_of: datetime) -> None:
     """Compare the champion with the version that it replaced, and roll it back if it is worse."""
     promotion = _find_new_champion(context)
-    if promotion is None:
-        _update_promotion_stop(context, as_of)
-        return
+    if promotion is not None:
+        _compare_champion(context, promotion, as_of)
+    _update_promotion_stop(context, as_of)
+
+
+def _compare_champion(context: WatchContext, promotion: PromotionRecord, as_of: datetime) -> None:
+    """Compare the champion on the windows whose labels are due, and roll it back if it is worse."""
     for window in _list_uncompared_windows(context, promotion, as_of):
         _compare_window(context, promotion, window, as_of)
     comparisons = _list_comparisons_since(context, promotion)
     worse = [comparison for _, comparison in comparisons if comparison.is_worse]
     if worse:
         _roll_back(context, worse[0], as_of)
-    _update_promotion_stop(context, as_of)
 
 
 def _find_new_champion(context: WatchContext) -> PromotionRecord | None:

@@ -14,9 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mlops_kit.core.lazy import np, pd
-from mlops_kit.core.results import CheckOutcome
 from mlops_kit.core.tasks import to_score_array
-from mlops_kit.data.target import TargetEncoder
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.predictions import decode_feature_values, load_labeled_predictions
 from mlops_kit.db.tables import WatchRecord, WindowRecord
@@ -25,6 +23,7 @@ from mlops_kit.stages.monitor.incidents import IncidentSeverity, IncidentSignal
 from mlops_kit.stages.monitor.label_faults import LabeledRows, find_label_fault
 from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK
 from mlops_kit.watch.alert_queue import update_incidents
+from mlops_kit.watch.change_detection import encode_version_labels
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.records import WindowPerformance
 
@@ -85,17 +84,17 @@ def find_feed_faults(context: WatchContext, as_of: datetime) -> list[FeedFault]:
 
 def _find_label_faults(context: WatchContext, window: WindowRecord) -> list[FeedFault]:
     """Find a fault of the labels of a window whose performance dropped."""
-    if window.realized_json is None or not _has_dropped(window.realized_json):
+    if window.realized_json is None:
+        return []
+    performance = WindowPerformance.from_json(window.realized_json)
+    if not performance.has_failed(REALIZED_PERFORMANCE_CHECK):
         return []
     start = datetime.fromisoformat(window.start)
     end = datetime.fromisoformat(window.end)
     reference = context.get_reference(window.version)
     all_rows = load_labeled_predictions(context.project, start, end)
     rows = all_rows[all_rows["version"] == window.version].reset_index(drop=True)
-    if reference.classes:  # the codes of the version may differ from those of the project
-        coding = TargetEncoder(context.project, reference.classes).coding
-        labels = coding.encode_column(rows["raw_label"])
-        rows = rows.assign(label=labels.fillna(rows["label"]))
+    rows = encode_version_labels(context, rows, reference.classes)
     target = context.config.target
     found = find_label_fault(
         LabeledRows(
@@ -116,13 +115,6 @@ def _find_label_faults(context: WatchContext, window: WindowRecord) -> list[Feed
     zone = context.config.timezone
     local_start = pd.Timestamp(start).tz_convert(zone)
     return [FeedFault(found[0], local_start, pd.Timestamp(end).tz_convert(zone), found[1])]
-
-
-def _has_dropped(realized_json: str) -> bool:
-    for verdict in WindowPerformance.from_json(realized_json).verdicts:
-        if verdict.check == REALIZED_PERFORMANCE_CHECK:
-            return verdict.outcome == CheckOutcome.FAILED
-    return False
 
 
 def _list_days(faults: Iterable[FeedFault]) -> list[str]:

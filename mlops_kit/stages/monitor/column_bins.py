@@ -154,7 +154,7 @@ def make_category_bins(counts: dict[str, int], kind: str) -> ColumnBins:
     """Make the bins of categories from how often each occurs in the reference."""
     ordered = sorted(counts, key=lambda name: (-counts[name], name))
     return ColumnBins(
-        kind=str(kind),
+        kind=kind,
         categories=tuple(ordered[:MAX_CATEGORY_BINS]),
         has_others=len(ordered) > MAX_CATEGORY_BINS,
         distinct=len(ordered),

@@ -11,8 +11,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from mlops_kit.core.lazy import np
-from mlops_kit.stages.monitor.label_model import encode_blocks
-from mlops_kit.stats.block_effects import BlockEffects, estimate_block_effects, make_no_effects
+from mlops_kit.stats.block_effects import (
+    BlockEffects,
+    encode_blocks,
+    estimate_block_effects,
+    make_no_effects,
+)
 from mlops_kit.stats.bootstrap import SamplingDesign
 
 _FOLDS = 5

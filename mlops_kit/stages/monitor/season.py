@@ -91,12 +91,13 @@ def _select_yearly_phase(
     """Select the same weeks of earlier years; return how many years have enough days of them."""
     length = (window.max() - window.min()).days + 1 + 2 * _PHASE_TOLERANCE_DAYS
     first = window.min() - pd.Timedelta(days=_PHASE_TOLERANCE_DAYS)
-    days_before = np.asarray((history - first).days)
-    year_count = int(max(0, -days_before.min()) // _DAYS_PER_YEAR) + 1
+    days_after_first = np.asarray((history - first).days)
+    history_length = max(0, -days_after_first.min())
+    year_count = int(history_length // _DAYS_PER_YEAR) + 1
     is_selected = np.zeros(len(history), dtype=bool)
     years = 0
     for year in range(1, year_count + 1):
-        position = days_before + round(year * _DAYS_PER_YEAR)
+        position = days_after_first + round(year * _DAYS_PER_YEAR)
         is_year = (position >= 0) & (position < length)
         if is_year.sum() >= _MIN_COVERED_SHARE * length:
             is_selected |= is_year
@@ -143,6 +144,7 @@ def mark_seasonal_drift(
             f"{in_phase['explanation']}"
         )
     note = (
-        f"Drift against the reference is drift only if it is also one against {phase.description}."
+        "Drift against the reference counts only if the window has also drifted against "
+        f"{phase.description}."
     )
     return replace(table, data=data, notes=(*table.notes, note))

@@ -48,6 +48,7 @@ VALID = {
     "names of alert sinks": FOUR_SETTINGS + "alerts: {sinks: [file]}\n",
     "alert sinks with settings": FOUR_SETTINGS
     + "alerts: {sinks: {file: null, team: {url_env: TEAM_URL, digest: 12h}}}\n",
+    "the earlier name of alert sinks": WITH_TIME + "watch: {alerts: [file]}\n",
     "columns known later": WITH_TIME + "known_later: {a: 1d, b: seen}\n",
 }
 INVALID = {
@@ -76,6 +77,7 @@ INVALID = {
     "a cut-off without a time column": FOUR_SETTINGS + "as_of: 2013-07-01\n",
     "a held-out duration without a time column": FOUR_SETTINGS + "validation: {test: 30d}\n",
     "a held-out duration by its earlier name": FOUR_SETTINGS + "split: {test: 30d}\n",
+    "a number as an alert sink by its earlier name": WITH_TIME + "watch: {alerts: [1]}\n",
     "an unknown setting by an earlier name": FOUR_SETTINGS + "split: {group: g, tset: 3}\n",
     "stratified in time": WITH_TIME + "validation: {stratify: true}\n",
     "repeated in time": WITH_TIME + "validation: {repeats: 2}\n",
@@ -191,7 +193,7 @@ def test_schema_has_every_setting() -> None:
     config = ProjectConfig(name="a", source="t.csv", target="y", task="binary")
     names = {setting.name for setting in walk_settings(config)}
     stage_names = {f"stages.NAME.{name}" for name in StageConfig.model_fields}
-    earlier_names = {"split"}
+    earlier_names = {"split", "watch.alerts"}
     assert set(list_setting_schemas()) == names | stage_names | earlier_names
 
 

@@ -314,6 +314,26 @@ def test_secret_in_an_error_is_not_stored(
     assert alert.error == "ConnectionError: https://pager/•••PAGER_TOKEN••• refused"
 
 
+def test_secret_at_the_end_of_a_long_error_is_not_stored_in_part(
+    tmp_path: Path, pager: Pager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAGER_TOKEN", "T0KEN-1234")
+    project = use_sinks(tmp_path, "pager")
+    path = project.root / "mlops.yaml"
+    path.write_text(path.read_text() + "secrets: [PAGER_TOKEN]\n")
+
+    def refuse_at_length(_alert: Alert) -> None:
+        padding = "x" * (500 - len("ConnectionError: T0KEN"))
+        raise ConnectionError(f"{padding}T0KEN-1234")
+
+    pager.failure = refuse_at_length
+    observe(project, START, WARNING)
+    send_alerts(load_project(project.root), START)
+    (alert,) = query_records(project, sa.select(AlertRecord))
+    assert len(alert.error) == 500
+    assert "T0K" not in alert.error
+
+
 def test_test_alert_names_its_sink_and_is_not_stored(tmp_path: Path, pager: Pager) -> None:
     project = use_sinks(tmp_path, "pager")
     assert alert_delivery.send_test_alert(project, "pager") == ""

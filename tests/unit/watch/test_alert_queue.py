@@ -167,7 +167,7 @@ def test_muted_incident_is_told_when_the_mute_ends(project: Project, signal: str
         observe(project, START + day * DAY, WARNING)
     assert list_events(project) == [("opened", 3 * 24), ("continued", 4 * 24)]
     (withheld,) = [alert.withheld for alert in list_alerts(project) if alert.withheld]
-    assert withheld == "muted until 2024-03-07T00:00 by Ada: maintenance"
+    assert withheld == "muted until 2024-03-07T00:00 UTC by Ada: maintenance"
 
 
 def test_incident_within_a_mute_is_never_told_and_other_signals_are(project: Project) -> None:

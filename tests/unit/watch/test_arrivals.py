@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mlops_kit.db.engine import open_transaction
+from mlops_kit.db.tables import (
+    IncidentRecord,
+    LabelOutcome,
+    LabelRecord,
+    PredictionRecord,
+    WatchRecord,
+)
+from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.project.loader import Project, load_project
 from mlops_kit.watch.arrivals import (
     ArrivalBatch,
     ArrivalLog,
     LabeledDay,
+    check_arrivals,
     detect_few_rows,
     detect_missing_rows,
     judge_labeled_day,
 )
+from mlops_kit.watch.context import WatchContext
 
 START = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday
 DAY = timedelta(days=1)
@@ -157,3 +170,81 @@ def test_labels_are_late_only_where_they_usually_are_there() -> None:
     rarely = [LabeledDay(300, 10), LabeledDay(300, 0)]
     assert judge_labeled_day(LabeledDay(300, 0), rarely) == (False, "")
     assert judge_labeled_day(LabeledDay(300, 0), usual[:1]) == (False, "")
+
+
+LABEL_DELAY = 3 * DAY
+SETTINGS = "name: t\nsource: t.csv\ntarget: y\ntask: binary\ntime: at\nlabel_delay: 3d\n"
+
+
+def write_log(project: Project, days: int, last_label: datetime, import_lag: timedelta) -> None:
+    """Write three rows an hour, with labels known after the delay, up to the last one that came.
+
+    Labels are imported so long after they were known: a little in service, years in a replay.
+    """
+    with open_transaction(project) as transaction:
+        for number in range(days * 24 * 3):
+            event_time = START + number * HOUR / 3
+            transaction.add(
+                PredictionRecord(
+                    id=f"p{number}",
+                    model="t",
+                    version="1",
+                    model_hash="m",
+                    request_id="",
+                    request_hash="",
+                    row_key="",
+                    event_time=format_timestamp(event_time),
+                    score=0.5,
+                    predicted_class=0.0,
+                    features="[]",
+                    origin="watch",
+                    scored_at=format_timestamp(event_time + HOUR),
+                )
+            )
+            known_at = event_time + LABEL_DELAY
+            if known_at > last_label:
+                continue
+            transaction.add(
+                LabelRecord(
+                    model="t",
+                    prediction_id=f"p{number}",
+                    value=0.0,
+                    raw_value="0",
+                    known_at=format_timestamp(known_at),
+                    origin="source",
+                    outcome=LabelOutcome.JOINED,
+                    imported_at=format_timestamp(known_at + import_lag),
+                    is_current=True,
+                )
+            )
+
+
+@pytest.mark.parametrize(
+    ("import_lag", "first_alarm"),
+    [
+        (timedelta(minutes=1), 29),
+        (4000 * DAY, 29),
+        # Labels that are usually imported two days late are missed when they are three days late.
+        (2 * DAY, 32),
+    ],
+)
+def test_labels_that_stop_are_told_of_when_they_usually_are_there(
+    tmp_path: Path, import_lag: timedelta, first_alarm: int
+) -> None:
+    (tmp_path / "mlops.yaml").write_text(f"{SETTINGS}timezone: Asia/Tokyo\n")
+    project = load_project(tmp_path)
+    write_log(project, 33, START + 27 * DAY, import_lag)
+    start = format_timestamp(START)
+    progress = WatchRecord(model="t", watched_from=start, watched_until=start, updated_at=start)
+    context = WatchContext(project, lambda *_arguments, **_options: None)
+    for day in (14, 20, 27, first_alarm - 3):
+        assert check_arrivals(context, progress, START + day * DAY + 2 * HOUR) == []
+    (line,) = check_arrivals(context, progress, START + first_alarm * DAY + 2 * HOUR)
+    assert "Labels are late" in line
+    with open_transaction(project) as transaction:
+        (incident,) = transaction.query(IncidentRecord).all()
+    assert incident.signal == "late_labels"
+    assert incident.message == (
+        "0% of 72 rows have their label; usually 100% have it at this age. Their rows are from the "
+        "24 hours before 2024-01-27 11:00."
+    )

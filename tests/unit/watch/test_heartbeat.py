@@ -67,6 +67,8 @@ def test_address_in_an_environment_variable_is_not_shown(
 ) -> None:
     project = make_project(tmp_path, "${BEAT_URL}")
     assert send_heartbeat(project, Heartbeat.SUCCESS) == "watch.heartbeat_url is not an address"
+    monkeypatch.setenv("BEAT_URL", "http://[half")
+    assert send_heartbeat(project, Heartbeat.SUCCESS) == "watch.heartbeat_url is not an address"
     monkeypatch.setenv("BEAT_URL", f"http://127.0.0.1:{receiver.port}/secret-check")
     assert send_heartbeat(project, Heartbeat.SUCCESS) == ""
     assert receiver.paths == ["/secret-check"]
