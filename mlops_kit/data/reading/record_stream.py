@@ -382,13 +382,16 @@ class RecordStream:
     def _has_swallowed_records(self, inner_lines: list[str]) -> bool:
         """Return whether all lines inside a record are records themselves, and not text.
 
-        Text has a separator now and then, too, so few lines or few separators prove nothing.
+        Text has a separator now and then, too, so few lines or few separators prove nothing, nor
+        do lines without any value.
         """
         separators = self.format.field_count - 1
-        is_evident = separators >= _MANY_SEPARATORS or len(inner_lines) >= _MANY_LINES
+        separator = self._parser.separator
+        lines_with_values = [line for line in inner_lines if line.strip().strip(separator)]
+        is_evident = separators >= _MANY_SEPARATORS or len(lines_with_values) >= _MANY_LINES
         if not inner_lines or not separators or not is_evident:
             return False
-        return all(line.count(self._parser.separator) == separators for line in inner_lines)
+        return all(line.count(separator) == separators for line in inner_lines)
 
     def _clean_record(
         self,

@@ -50,7 +50,7 @@ def test_weighted_metric_is_scikit_learns(name: str) -> None:
     assert metrics.compute_metric(name, y, score, weights=row_weights) == pytest.approx(expected)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 1000))
 def test_whole_weights_are_repeated_rows(seed: int) -> None:
     for name, metric in metrics.METRICS.items():

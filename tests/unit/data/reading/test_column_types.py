@@ -203,7 +203,7 @@ CELLS = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(CELLS, max_size=12))
 def test_no_cell_is_changed_silently(texts: list[str | None]) -> None:
     decision = decide(texts)

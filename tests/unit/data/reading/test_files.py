@@ -179,7 +179,7 @@ def test_empty_file_is_an_error(tmp_path: Path) -> None:
 _CELLS = st.text(st.sampled_from("ab0,;\"'\n é.-"), max_size=5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(rows=st.lists(st.lists(_CELLS, min_size=2, max_size=2), min_size=3, max_size=12))
 def test_text_is_read_cell_by_cell(
     tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]
@@ -197,6 +197,14 @@ def test_text_is_read_cell_by_cell(
     )
     assert table.report.rejected_count == 0
     assert table.frame.fillna("").to_numpy().tolist() == rows
+
+
+def test_lines_without_values_inside_a_record_are_no_records(tmp_path: Path) -> None:
+    cell = "\n,\n"
+    text = f'"left","right"\n"a","b"\n"{cell}","{cell}"\n"c","d"\n'
+    table = read(write(tmp_path, text), excluded_columns=frozenset({"left", "right"}))
+    assert table.frame.to_numpy().tolist() == [["a", "b"], [cell, cell], ["c", "d"]]
+    assert table.report.rejected_count == 0
 
 
 @pytest.mark.parametrize(
