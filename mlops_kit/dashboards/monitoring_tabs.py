@@ -24,6 +24,7 @@ from mlops_kit.dashboards.monitoring_data import (
 )
 from mlops_kit.dashboards.monitoring_records import (
     POLICY_ACTOR,
+    count_windows,
     describe_retraining_policy,
     describe_retraining_result,
     format_retraining_reason,
@@ -361,7 +362,7 @@ def _show_incidents(context: MonitoringContext) -> CardContent:
                 ),
                 make_day_cell(format_day(incident.opened_at, zone)),
                 closed,
-                incident.window_count,
+                format_optional(count_windows(incident), str),
                 acknowledged,
                 incident.close_reason,
             )
@@ -369,7 +370,7 @@ def _show_incidents(context: MonitoringContext) -> CardContent:
     headings = ("Status", "Incident", "From", "To", "Windows", "Acknowledged", "Closed because")
     note = (
         f"{capitalize_sentence(format_count(len(incidents), 'incident'))}, open ones first. An "
-        "incident stays open while it lasts and is reported once."
+        "incident stays open while it lasts."
     )
     table = make_optional_table(headings, rows, [4], "Incidents")
     return CardContent(note, table)
