@@ -32,7 +32,7 @@ def find_unsuccessful_stage(folder: Path) -> str:
     stages = _list_started_stages(manifest)
     raise KitError(
         f"no stage of run {folder.name} failed, so one has to be named",
-        f"one of: {', '.join(stages)}",
+        f"a stage that has been started: {', '.join(stages) or 'none yet'}",
         f"mlops logs {stages[-1]}" if stages else "mlops status",
     )
 

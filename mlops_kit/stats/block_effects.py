@@ -89,12 +89,11 @@ def estimate_block_effects(
     effect_count = residuals.shape[1]
     if blocks is None:
         return make_no_effects(effect_count)
-    codes = np.unique(blocks, return_inverse=True)[1]
-    block_count = int(codes.max()) + 1 if len(codes) else 0
+    codes, block_count = encode_blocks(blocks, len(residuals))
     if block_count < MIN_BLOCKS:
         return make_no_effects(effect_count)
-    sums = sum_by_block(residuals, codes, block_count)
-    totals = sum_by_block(sensitivities, codes, block_count)
+    sums = _sum_by_block(residuals, codes, block_count)
+    totals = _sum_by_block(sensitivities, codes, block_count)
     # The mean residual is zero by construction, which costs one degree of freedom.
     squares = sums.T @ sums * (block_count / (block_count - 1))
     weights = totals.T @ totals
@@ -109,7 +108,15 @@ def estimate_block_effects(
     return BlockEffects(covariance, block_count)
 
 
-def sum_by_block(
+def encode_blocks(blocks: np.ndarray | None, rows: int) -> tuple[np.ndarray, int]:
+    """Return the number of each row's block, and how many there are; None: each row is one."""
+    if blocks is None:
+        return np.arange(rows), rows
+    distinct, codes = np.unique(blocks, return_inverse=True)
+    return codes, len(distinct)
+
+
+def _sum_by_block(
     values: np.ndarray,
     codes: np.ndarray,
     block_count: int,

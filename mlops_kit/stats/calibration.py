@@ -1,4 +1,4 @@
-"""Bins for calibration curves and the expected calibration error."""
+"""Bins of calibration curves and of the calibration error; splines that calibrate scores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ def assign_quantile_bins(scores: np.ndarray, bins: int) -> np.ndarray:
     >>> assign_quantile_bins(np.array([0.1, 0.2, 0.3, 0.4]), 2).tolist()
     [0, 0, 1, 1]
     """
-    inner_edges = np.quantile(scores, np.linspace(0, 1, bins + 1))[1:-1]
+    shares = np.linspace(0, 1, bins + 1)
+    inner_edges = np.quantile(scores, shares)[1:-1]
     return np.searchsorted(inner_edges, scores)
 
 
@@ -49,9 +50,11 @@ def make_spline_basis(values: np.ndarray, knots: np.ndarray) -> np.ndarray:
     """
     columns = [np.ones(len(values)), values]
     if len(knots) > 2:
-        last = _compute_truncated_cubic(values, knots[-2], knots[-1])
+        last_knot = knots[-1]
+        subtracted = _compute_truncated_cubic(values, knots[-2], last_knot)
         for knot in knots[:-2]:
-            columns.append(_compute_truncated_cubic(values, knot, knots[-1]) - last)
+            cubic = _compute_truncated_cubic(values, knot, last_knot)
+            columns.append(cubic - subtracted)
     return np.column_stack(columns)
 
 

@@ -22,7 +22,7 @@ from mlops_kit.core.lazy import np
 _MIN_SEGMENT_DAYS = 3  # on each side of a change
 _PERMUTATIONS = 999
 _PERMUTATIONS_PER_BATCH = 111  # a batch is a matrix of so many rows
-MAX_P_VALUE = 0.01
+_MAX_P_VALUE = 0.01
 
 
 class ChangePoint(NamedTuple):
@@ -45,7 +45,9 @@ class ChangePoint(NamedTuple):
 
 
 def find_change_point(
-    values: Any, weights: Any = None, seed: int = 0, max_p_value: float = MAX_P_VALUE
+    values: Any,
+    weights: Any = None,
+    seed: int = 0,
 ) -> ChangePoint | None:
     """Find the newest significant change in the mean of a sequence.
 
@@ -57,13 +59,11 @@ def find_change_point(
         How much each day counts, such as its rows.
     seed : int
         Seed of the permutations.
-    max_p_value : float
-        Probability of a change being found in a sequence of exchangeable days.
 
     Returns
     -------
     ChangePoint or None
-        None if no change is significant.
+        None if no change is significant: of sequences of exchangeable days, in 1% there is one.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def find_change_point(
     newest = None
     start = 0
     while True:
-        change = _test_segment(values[start:], weights[start:], seed, max_p_value)
+        change = _test_segment(values[start:], weights[start:], seed)
         if change is None:
             return newest
         start += change.position
@@ -86,7 +86,9 @@ def find_change_point(
 
 
 def _test_segment(
-    values: np.ndarray, weights: np.ndarray, seed: int, max_p_value: float
+    values: np.ndarray,
+    weights: np.ndarray,
+    seed: int,
 ) -> ChangePoint | None:
     """Test one segment for one change."""
     days = len(values)
@@ -98,7 +100,7 @@ def _test_segment(
     if not math.isfinite(observed) or observed <= 0:
         return None
     p_value = _compute_p_value(values, weights, observed, seed)
-    if p_value > max_p_value:
+    if p_value > _MAX_P_VALUE:
         return None
     first = position + _MIN_SEGMENT_DAYS
     return ChangePoint(

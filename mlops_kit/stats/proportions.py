@@ -49,6 +49,9 @@ def compute_weighted_wilson_interval(share: float, effective_rows: float) -> tup
     z = float(scipy_stats.norm.ppf(0.975))
     shrinkage = 1 + z**2 / effective_rows
     center = (share + z**2 / (2 * effective_rows)) / shrinkage
-    variance = share * (1 - share) / effective_rows + z**2 / (4 * effective_rows**2)
+    share_variance = share * (1 - share) / effective_rows
+    variance = share_variance + z**2 / (4 * effective_rows**2)
     half_width = z * math.sqrt(variance) / shrinkage
-    return max(0.0, center - half_width), min(1.0, center + half_width)
+    low = max(0.0, center - half_width)
+    high = min(1.0, center + half_width)
+    return low, high

@@ -257,6 +257,10 @@ class ProjectConfig(ConfigSection):
 
     def _check_validation(self) -> None:
         validation = self.validation
+        if self.time is None and validation.excluded_days:
+            raise ValueError(
+                "validation.excluded_days needs a time column: name it in 'time', or remove it"
+            )
         if self.time and validation.stratify:
             raise ValueError(
                 f"validation.stratify: true contradicts time: {self.time}; rows with timestamps "

@@ -67,7 +67,10 @@ def count_series(
 def scale_weights(weights: np.ndarray) -> np.ndarray:
     """Scale weights so that they add up to the effective number of rows."""
     total = weights.sum()
-    return weights * (compute_effective_rows(weights) / total) if total else weights
+    if not total:
+        return weights
+    scale = compute_effective_rows(weights) / total
+    return np.asarray(weights * scale)
 
 
 class _Distances(NamedTuple):
@@ -94,6 +97,7 @@ class _Distances(NamedTuple):
 
 
 def _measure_distances(column: CountedColumn) -> _Distances:
+    """Measure how far the counts of both sides are apart."""
     end = column.bins.value_bins
     reference_days = column.reference[:, :end]
     current_days = column.current[:, :end]
@@ -134,16 +138,30 @@ def _measure_ks_distance(distances: _Distances) -> BinnedResult:
     """
     from scipy import special
 
+    distance = distances.distance
     effects = distances.effects.take_largest()
     reference_rows = distances.reference_rows / float(effects.reference)
     current_rows = distances.current_rows / float(effects.current)
     effective_rows = reference_rows * current_rows / (reference_rows + current_rows)
     root = math.sqrt(effective_rows)
-    p_value = special.kolmogorov(distances.distance * (root + 0.12 + 0.11 / root))
-    p_value = float(widen_p_value(p_value, effects.degrees_of_freedom))
+    scaled_distance = distance * (root + 0.12 + 0.11 / root)
+    independent_p = special.kolmogorov(scaled_distance)
+    return BinnedResult(
+        statistic=distance,
+        effect=correct_ks_distance(distance, reference_rows, current_rows),
+        p_value=float(widen_p_value(independent_p, effects.degrees_of_freedom)),
+        effective_rows=min(reference_rows, current_rows),
+    )
+
+
+def correct_ks_distance(
+    distance: float,
+    reference_rows: float,
+    current_rows: float,
+) -> float:
+    """Correct the Kolmogorov-Smirnov distance for its bias; see ``drift_tests.run_ks_test``."""
     bias = math.pi**2 / 12 * (1 / reference_rows + 1 / current_rows)
-    effect = math.sqrt(max(0.0, distances.distance**2 - bias))
-    return BinnedResult(distances.distance, effect, p_value, min(reference_rows, current_rows))
+    return math.sqrt(max(0.0, distance**2 - bias))
 
 
 def measure_ranks(column: CountedColumn) -> BinnedResult:
@@ -151,18 +169,22 @@ def measure_ranks(column: CountedColumn) -> BinnedResult:
     distances = _measure_distances(column)
     shape = _measure_ks_distance(distances)
     effects = distances.effects
-    variance = distances.rank_variance * (
-        float(effects.reference[0]) / distances.reference_rows
-        + float(effects.current[0]) / distances.current_rows
-    )
+    reference_part = float(effects.reference[0]) / distances.reference_rows
+    current_part = float(effects.current[0]) / distances.current_rows
+    variance = distances.rank_variance * (reference_part + current_part)
     location_p = 1.0
     if variance > 0:
         deviation = abs(distances.rank_shift) / math.sqrt(variance)
         normal_p = math.erfc(deviation / math.sqrt(2))
         location_p = float(widen_p_value(normal_p, effects.degrees_of_freedom))
-    location_effect = math.sqrt(2 * max(0.0, distances.rank_shift**2 - variance))
-    p_value = min(location_p / _LOCATION_SHARE, shape.p_value / (1 - _LOCATION_SHARE), 1.0)
-    return shape._replace(effect=max(shape.effect, location_effect), p_value=p_value)
+    unbiased_shift_squared = max(0.0, distances.rank_shift**2 - variance)
+    location_effect = math.sqrt(2 * unbiased_shift_squared)
+    corrected_location_p = location_p / _LOCATION_SHARE
+    corrected_shape_p = shape.p_value / (1 - _LOCATION_SHARE)
+    return shape._replace(
+        effect=max(shape.effect, location_effect),
+        p_value=min(corrected_location_p, corrected_shape_p, 1.0),
+    )
 
 
 def measure_cramers_v(column: CountedColumn) -> BinnedResult:
@@ -172,17 +194,24 @@ def measure_cramers_v(column: CountedColumn) -> BinnedResult:
     if categories < 2:
         return BinnedResult(0.0, 0.0, 1.0)
     counts = np.vstack([pooled.reference.sum(axis=0), pooled.current.sum(axis=0)])
-    effects = _estimate_category_effects(pooled, counts.sum(axis=0) / counts.sum())
-    sizes = counts.sum(axis=1)
-    shares = counts / sizes[:, None]
-    sizes = sizes / [float(effects.reference), float(effects.current)]
-    p_value = _compute_chi_square_p_value(shares * sizes[:, None], effects.degrees_of_freedom)
+    category_shares = counts.sum(axis=0) / counts.sum()
+    effects = _estimate_category_effects(pooled, category_shares)
+    rows = counts.sum(axis=1)
+    shares = counts / rows[:, None]
+    effective_rows = rows / [float(effects.reference), float(effects.current)]
+    effective_counts = shares * effective_rows[:, None]
     share_differences = np.diff(shares, axis=0)[0]
     phi2 = float((share_differences**2 / shares.sum(axis=0)).sum() / 2)
-    n = max(2.0, 4 * sizes[0] * sizes[1] / sizes.sum())
-    corrected = max(0.0, phi2 - (categories - 1) / (n - 1)) / (1 - 1 / (n - 1) + 1e-12)
-    effect = min(1.0, math.sqrt(corrected))
-    return BinnedResult(math.sqrt(phi2), effect, p_value, float(sizes.min()))
+    # The symbols of the formula in run_cramers_v_test; its r - 1 is 1 - 1 / (n - 1).
+    n = max(2.0, 4 * effective_rows[0] * effective_rows[1] / effective_rows.sum())
+    unbiased_phi2 = max(0.0, phi2 - (categories - 1) / (n - 1))
+    v_squared = unbiased_phi2 / (1 - 1 / (n - 1) + 1e-12)
+    return BinnedResult(
+        statistic=math.sqrt(phi2),
+        effect=min(1.0, math.sqrt(v_squared)),
+        p_value=_compute_chi_square_p_value(effective_counts, effects.degrees_of_freedom),
+        effective_rows=float(effective_rows.min()),
+    )
 
 
 def _pool_categories(column: CountedColumn) -> CountedColumn:
@@ -190,15 +219,22 @@ def _pool_categories(column: CountedColumn) -> CountedColumn:
     reference = column.reference
     current = column.current
     totals = np.vstack([reference.sum(axis=0), current.sum(axis=0)])
-    expected = totals.sum(axis=0) * totals.sum(axis=1).min() / totals.sum()
+    smaller_side_rows = totals.sum(axis=1).min()
+    expected = totals.sum(axis=0) * smaller_side_rows / totals.sum()
     is_single = expected >= _MIN_EXPECTED_COUNT
     is_single[MAX_COMPARED_CATEGORIES:] = False  # categories are ordered by frequency
     sides = []
     for counts in (reference, current):
         pool = counts[:, ~is_single].sum(axis=1, keepdims=True)
         sides.append(np.hstack([counts[:, is_single], pool]))
-    is_used = (sides[0].sum(axis=0) + sides[1].sum(axis=0)) > 0
-    return column._replace(reference=sides[0][:, is_used], current=sides[1][:, is_used])
+    pooled_reference = sides[0]
+    pooled_current = sides[1]
+    pooled_totals = pooled_reference.sum(axis=0) + pooled_current.sum(axis=0)
+    is_used = pooled_totals > 0
+    return column._replace(
+        reference=pooled_reference[:, is_used],
+        current=pooled_current[:, is_used],
+    )
 
 
 def _estimate_category_effects(column: CountedColumn, shares: np.ndarray) -> DesignEffects:
@@ -215,8 +251,9 @@ def _compute_chi_square_p_value(counts: np.ndarray, degrees_of_freedom: float) -
     """Compute the p-value of a contingency table of effective rows."""
     from scipy import special
 
-    totals = counts.sum(axis=0)
-    expected = counts.sum(axis=1)[:, None] * (totals / counts.sum())
+    side_rows = counts.sum(axis=1)
+    category_shares = counts.sum(axis=0) / counts.sum()
+    expected = side_rows[:, None] * category_shares
     statistic = float(((counts - expected) ** 2 / expected).sum())
     freedom = counts.shape[1] - 1
     if math.isinf(degrees_of_freedom):

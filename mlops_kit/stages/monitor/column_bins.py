@@ -26,12 +26,12 @@ COUNTED_KINDS = (  # the kinds of column that have bins
 )
 NUMBER_BINS = 100
 MAX_CATEGORY_BINS = 1_000  # categories that are counted one by one; rarer ones share a bin
-_MIN_TABLE_ROWS = 20_000
-_TABLE_CELLS = 8_192
-_SEARCHED = -1  # in the table of cells: the bin has to be searched for
+MAX_LISTED_UNSEEN = 3
 TAIL_SHARE = 0.005  # of the reference's values, on either side
 _BINS_BESIDE_VALUES = 2  # unseen and missing
-MAX_LISTED_UNSEEN = 3
+_MIN_TABLE_ROWS = 20_000  # of fewer numbers, each bin is searched for
+_TABLE_CELLS = 8_192
+_SEARCHED = -1  # in the table of cells: the bin has to be searched for
 
 
 def _make_no_edges() -> np.ndarray:
@@ -140,8 +140,9 @@ def make_number_bins(numbers: np.ndarray) -> ColumnBins:
         distinct_count += len(distinct)
         # Each value that fills a bin is separated from smaller ones.
         frequent = distinct if len(distinct) < NUMBER_BINS / 2 else distinct[counts > 1]
-        ends = [np.nextafter(value, -np.inf) for value in (frequent, low, distinct[0])]
-        edges += [distinct, *(np.atleast_1d(end) for end in ends), np.array([high])]
+        separated = np.append(frequent, [low, distinct[0]])
+        ends_of_smaller_values = np.nextafter(separated, -np.inf)
+        edges += [distinct, ends_of_smaller_values, np.array([high])]
     return ColumnBins(
         kind=StatisticalKind.NUMBER.value,
         edges=np.unique(np.concatenate(edges)),
@@ -154,7 +155,7 @@ def make_category_bins(counts: dict[str, int], kind: str) -> ColumnBins:
     """Make the bins of categories from how often each occurs in the reference."""
     ordered = sorted(counts, key=lambda name: (-counts[name], name))
     return ColumnBins(
-        kind=str(kind),
+        kind=kind,
         categories=tuple(ordered[:MAX_CATEGORY_BINS]),
         has_others=len(ordered) > MAX_CATEGORY_BINS,
         distinct=len(ordered),

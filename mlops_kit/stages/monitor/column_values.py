@@ -30,8 +30,9 @@ def to_numbers(values: pd.Series) -> np.ndarray:
     if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iufb":
         return values.to_numpy(dtype=float)
     if isinstance(values.dtype, pd.CategoricalDtype):
-        numbers = to_numbers(pd.Series(values.cat.categories))
-        return np.append(numbers, np.nan)[values.cat.codes.to_numpy()]
+        codes = values.cat.codes.to_numpy()  # -1, the last one, where a value is missing
+        category_numbers = to_numbers(pd.Series(values.cat.categories))
+        return np.append(category_numbers, np.nan)[codes]
     plain = values
     if not pd.api.types.is_numeric_dtype(values):
         plain = pd.to_numeric(values.astype(object), errors="coerce")
@@ -51,23 +52,28 @@ def to_categories(values: pd.Series) -> CategoryCodes:
         texts = values.astype(str).where(values.notna())
         codes, distinct = pd.factorize(texts)
     # Distinct values may have the same text: 1 and "1".
-    text_codes, names = pd.factorize(np.array(format_categories(distinct), dtype=object))
+    distinct_texts = np.array(format_categories(distinct), dtype=object)
+    text_codes, names = pd.factorize(distinct_texts)
     codes_of_rows = np.append(text_codes, _MISSING_CODE)[codes]
-    return CategoryCodes(codes_of_rows, [str(name) for name in names])
+    return CategoryCodes(codes_of_rows, names.tolist())
 
 
 def format_categories(values: Any) -> list[str]:
     """Format categories as text; 1, 1.0 and True are the same one."""
     as_list = values.tolist() if hasattr(values, "tolist") else values
-    texts = []
-    for value in as_list:
-        is_whole = isinstance(value, (bool, np.bool_))
-        is_whole = is_whole or (isinstance(value, float) and value.is_integer())
-        texts.append(str(int(value)) if is_whole else str(value))
-    return texts
+    return [_format_category(value) for value in as_list]
+
+
+def _format_category(value: Any) -> str:
+    is_boolean = isinstance(value, (bool, np.bool_))
+    is_whole = isinstance(value, float) and value.is_integer()
+    if is_boolean or is_whole:
+        return str(int(value))
+    return str(value)
 
 
 def format_day_codes(days: Any) -> CategoryCodes:
     """Convert the days of rows to codes and the days in their order, without those missing."""
     codes, distinct = pd.factorize(pd.Series(days), sort=True)
-    return CategoryCodes(codes, [str(day) for day in distinct])
+    names = [str(day) for day in distinct]
+    return CategoryCodes(codes, names)

@@ -75,19 +75,30 @@ def estimate_design_effects(
     if squares is None:
         ones = np.ones(scores.shape[1] if pool_weights is None else ())
         return DesignEffects(ones, ones, math.inf)
-    between, within = squares.between, squares.within
+    between = squares.between
+    within = squares.within
     if pool_weights is not None:
         between = np.asarray((between * pool_weights).sum())
         within = np.asarray((within * pool_weights).sum())
     day_variance = np.maximum(0.0, (between - within) / squares.rows_per_day)
-    total = day_variance + within
-    correlation = np.divide(day_variance, total, out=np.zeros_like(total), where=total > 0)
+    total_variance = day_variance + within
+    correlation = np.divide(
+        day_variance,
+        total_variance,
+        out=np.zeros_like(total_variance),
+        where=total_variance > 0,
+    )
     effects = []
     for counts in sides:
-        rows_by_day = counts.sum(axis=1)
-        typical_rows = (rows_by_day**2).sum() / rows_by_day.sum()
-        effects.append(1 + np.maximum(0.0, typical_rows - 1) * correlation)
+        other_rows = _compute_typical_rows(counts) - 1
+        effects.append(1 + np.maximum(0.0, other_rows) * correlation)
     return DesignEffects(effects[0], effects[1], float(squares.degrees_of_freedom))
+
+
+def _compute_typical_rows(counts: np.ndarray) -> float:
+    """Return how many rows the day of a row has, averaged over rows."""
+    rows_by_day = counts.sum(axis=1)
+    return float((rows_by_day**2).sum() / rows_by_day.sum())
 
 
 def _compute_mean_squares(sides: list[np.ndarray], scores: np.ndarray) -> _MeanSquares | None:
@@ -99,20 +110,22 @@ def _compute_mean_squares(sides: list[np.ndarray], scores: np.ndarray) -> _MeanS
         return None
     between = np.zeros(scores.shape[1])
     within = np.zeros(scores.shape[1])
-    largest_rows = 0.0
+    typical_rows = 0.0
     for counts in sides:
         rows_by_day = counts.sum(axis=1)
+        day_weights = rows_by_day[:, None]
         sums = counts @ scores
-        means = sums / rows_by_day[:, None]
+        means = sums / day_weights
         side_mean = sums.sum(axis=0) / rows_by_day.sum()
-        between += (rows_by_day[:, None] * (means - side_mean) ** 2).sum(axis=0)
-        within += (counts @ scores**2 - rows_by_day[:, None] * means**2).sum(axis=0)
-        largest_rows += float((rows_by_day**2).sum() / rows_by_day.sum())
+        squares_of_means = day_weights * means**2
+        between += (day_weights * (means - side_mean) ** 2).sum(axis=0)
+        within += (counts @ scores**2 - squares_of_means).sum(axis=0)
+        typical_rows += _compute_typical_rows(counts)
     return _MeanSquares(
-        between / degrees_of_freedom,
-        np.maximum(within, 0) / (rows - days),
-        degrees_of_freedom,
-        max(1.0, (rows - largest_rows) / degrees_of_freedom),
+        between=between / degrees_of_freedom,
+        within=np.maximum(within, 0) / (rows - days),
+        degrees_of_freedom=degrees_of_freedom,
+        rows_per_day=max(1.0, (rows - typical_rows) / degrees_of_freedom),
     )
 
 

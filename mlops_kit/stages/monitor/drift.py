@@ -47,6 +47,7 @@ from mlops_kit.stages.monitor.rate_changes import (
     measure_rare_change,
 )
 from mlops_kit.stats.monitoring_tables import DriftReason, DriftStatus
+from mlops_kit.stats.weights import compute_effective_rows
 
 _SHOWN_COLUMNS = (
     "column",
@@ -137,7 +138,8 @@ def compare_profiles(
     """
     if not reference.row_count or not current.row_count:
         return _make_empty_table()
-    kinds = {name: str(column.kind) for name, column in bins.items()}
+    limits = _select_count_tests(limits)
+    kinds = {name: column.kind for name, column in bins.items()}
     profiles = ProfiledSides(kinds, dict(bins), reference, current)
     measured = []
     for name, kind in kinds.items():
@@ -150,6 +152,16 @@ def compare_profiles(
         measured.append(row)
     classify_columns(measured, limits)
     return make_drift_table(measured, limits, has_weights=False, has_days=True)
+
+
+def _select_count_tests(limits: MonitorConfig) -> MonitorConfig:
+    """Return the limits without the chosen tests that need rows, so that defaults replace them."""
+    count_tests = {
+        kind: name
+        for kind, name in limits.tests.items()
+        if DRIFT_TESTS[name].count_function is not None
+    }
+    return limits.model_copy(update={"tests": count_tests})
 
 
 @dataclass(frozen=True)
@@ -280,8 +292,15 @@ def _make_row_test(
                 sides.weights.current[now.index],
             )
         result = run_drift_test(test, before, now, weights)
-        rows = float(min(len(before), len(now)))
-        return BinnedResult(result.statistic, result.effect, result.p_value, rows)
+        effective_rows = float(min(len(before), len(now)))
+        if weights is not None and DRIFT_TESTS[test].takes_weights:
+            effective_rows = min(compute_effective_rows(side) for side in weights)
+        return BinnedResult(
+            statistic=result.statistic,
+            effect=result.effect,
+            p_value=result.p_value,
+            effective_rows=effective_rows,
+        )
 
     return run_row_test
 
@@ -344,11 +363,10 @@ def _measure_column(
         row.classify(untested)
         return
     test = find_drift_test(row.kind, limits.tests)
-    is_row_test = DRIFT_TESTS[test].count_function is None
-    if is_row_test and run_row_test is not None:
+    if run_row_test is not None and DRIFT_TESTS[test].count_function is None:
         result = run_row_test(test)
     else:
-        result = run_count_test(find_drift_test(row.kind, {}) if is_row_test else test, column)
+        result = run_count_test(test, column)
     row.statistic = result.statistic
     row.effect = result.effect
     row.p_value = result.p_value

@@ -15,7 +15,6 @@ row weights is registered with ``takes_weights=True``; its function has a third 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -31,6 +30,7 @@ from mlops_kit.project.config.monitoring import DRIFT_TESTS_BY_KIND
 from mlops_kit.stages.monitor.binned_tests import (
     BinnedResult,
     CountedColumn,
+    correct_ks_distance,
     count_series,
     measure_cramers_v,
     measure_ks,
@@ -226,10 +226,13 @@ def run_rank_test(
     1,000 rows is detected more often by ranks (Mann & Whitney, Ann. Math. Stat. 18 (1947)) than by
     Kolmogorov and Smirnov. Ranks are those of the reference's bins.
     """
-    column = count_series(
-        pd.Series(reference), pd.Series(current), StatisticalKind.NUMBER.value, weights
+    return _count_and_measure(
+        measure_ranks,
+        StatisticalKind.NUMBER,
+        reference,
+        current,
+        weights,
     )
-    return DriftTestResult(*measure_ranks(column)[:3])
 
 
 @register_drift_test(
@@ -261,18 +264,8 @@ def run_ks_test(
         return _run_weighted_ks_test(reference_values, current_values, weights)
     result = scipy_stats.ks_2samp(reference_values, current_values, method="asymp")
     statistic = float(result.statistic)
-    effect = _correct_ks_distance(statistic, len(reference_values), len(current_values))
+    effect = correct_ks_distance(statistic, len(reference_values), len(current_values))
     return DriftTestResult(statistic, effect, float(result.pvalue))
-
-
-def _correct_ks_distance(
-    statistic: float,
-    reference_rows: float,
-    current_rows: float,
-) -> float:
-    """Correct the Kolmogorov-Smirnov distance for its bias."""
-    bias = math.pi**2 / 12 * (1 / reference_rows + 1 / current_rows)
-    return math.sqrt(max(0.0, statistic**2 - bias))
 
 
 def _run_weighted_ks_test(
@@ -291,7 +284,7 @@ def _run_weighted_ks_test(
     current_rows = compute_effective_rows(weights.current)
     effective_rows = reference_rows * current_rows / (reference_rows + current_rows)
     p_value = float(scipy_stats.kstwo.sf(statistic, max(1, round(effective_rows))))
-    effect = _correct_ks_distance(statistic, reference_rows, current_rows)
+    effect = correct_ks_distance(statistic, reference_rows, current_rows)
     return DriftTestResult(statistic, effect, min(1.0, p_value))
 
 
@@ -321,7 +314,28 @@ def run_cramers_v_test(
     the first-order correction of Rao & Scott, "The analysis of categorical data from complex sample
     surveys", JASA 76 (1981), with Kish's design effect of unequal weights.
     """
-    column = count_series(
-        pd.Series(reference), pd.Series(current), StatisticalKind.CATEGORY.value, weights
+    return _count_and_measure(
+        measure_cramers_v,
+        StatisticalKind.CATEGORY,
+        reference,
+        current,
+        weights,
     )
-    return DriftTestResult(*measure_cramers_v(column)[:3])
+
+
+def _count_and_measure(
+    measure: CountTestFunction,
+    kind: StatisticalKind,
+    reference: Any,
+    current: Any,
+    weights: SideWeights | None,
+) -> DriftTestResult:
+    """Count both sides in the reference's bins, and run the test on these counts."""
+    column = count_series(
+        pd.Series(reference),
+        pd.Series(current),
+        kind.value,
+        weights,
+    )
+    result = measure(column)
+    return DriftTestResult(result.statistic, result.effect, result.p_value)

@@ -11,8 +11,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from mlops_kit.core.lazy import np
-from mlops_kit.stages.monitor.label_model import encode_blocks
-from mlops_kit.stats.block_effects import BlockEffects, estimate_block_effects, make_no_effects
+from mlops_kit.stats.block_effects import (
+    BlockEffects,
+    encode_blocks,
+    estimate_block_effects,
+    make_no_effects,
+)
 from mlops_kit.stats.bootstrap import SamplingDesign
 
 _FOLDS = 5
@@ -34,8 +38,9 @@ class ErrorModel(NamedTuple):
     size_cuts : ndarray
         Where predicted sizes are cut into bins.
     relative_errors, bins, blocks, weights : ndarray, shape (rows,)
-        Of each row of the reference, sorted by bin: the error, divided by its predicted size; the
-        bin of that size; the number of its day or group; its weight.
+        Of each row of the reference, sorted by bin: the error, divided by its predicted size,
+        without the variance of ``level_effects``; the bin of that size; the number of its day or
+        group; its weight.
     level_effects, size_effects : BlockEffects
         What the rows of a day have in common: the mean of the relative errors, and their size.
     """
@@ -102,12 +107,7 @@ class ErrorModel(NamedTuple):
         high = np.where(is_empty, ends[-1], high)
         positions = low + rng.random(len(bins)) * (high - low)
         rows = np.searchsorted(ends, positions, side="right")
-        drawn = self.relative_errors[np.minimum(rows, len(ends) - 1)]
-        center = float(self.relative_errors.mean())
-        level_variance = float(self.level_effects.variances[0])
-        variance = float(self.relative_errors.var())
-        within_share = max(0.0, 1 - level_variance / variance) if variance > 0 else 0.0
-        return np.asarray(center + (drawn - center) * np.sqrt(within_share))
+        return np.asarray(self.relative_errors[np.minimum(rows, len(ends) - 1)])
 
 
 def fit_error_model(
@@ -166,7 +166,7 @@ def fit_error_model(
         regressors,
         mean_size,
         size_cuts,
-        relative_errors[order],
+        _remove_level_variance(relative_errors[order], level_effects),
         bins[order],
         block_codes[order],
         row_weights[order],
@@ -237,6 +237,17 @@ def _estimate_size_effects(relative: np.ndarray, blocks: np.ndarray) -> BlockEff
         np.array([[_sum_squares_within(residuals, blocks)]]),
         blocks,
     )
+
+
+def _remove_level_variance(relative: np.ndarray, level_effects: BlockEffects) -> np.ndarray:
+    """Shrink relative errors towards their mean by the variance that their days explain."""
+    variance = float(relative.var())
+    if variance <= 0:
+        return relative
+    level_variance = float(level_effects.variances[0])
+    within_share = max(0.0, 1 - level_variance / variance)
+    center = float(relative.mean())
+    return np.asarray(center + (relative - center) * np.sqrt(within_share))
 
 
 def _average_by_block(values: np.ndarray, blocks: np.ndarray) -> np.ndarray:

@@ -43,7 +43,8 @@ class FeatureEncoder(NamedTuple):
             numbers = to_numbers(_get_column(frame, name))
             columns.append(np.where(np.isfinite(numbers), numbers, np.nan))
         for name, codes in self.codes_by_column.items():
-            columns.append(_to_texts(_get_column(frame, name)).map(codes).to_numpy(float))
+            texts = _to_texts(_get_column(frame, name))
+            columns.append(texts.map(codes).to_numpy(float))
         if not columns:
             return np.empty((len(frame), 0))
         return np.column_stack(columns)
@@ -53,13 +54,17 @@ class FeatureEncoder(NamedTuple):
 
         The column is empty if there is none.
         """
-        column, largest = "", 0.0
+        column = ""
+        largest = 0.0
+        if frame.empty:
+            return column, largest
         for name, codes in self.codes_by_column.items():
             texts = _to_texts(_get_column(frame, name))
             is_unseen = texts.notna() & ~texts.isin(list(codes))
-            share = float(is_unseen.mean()) if len(frame) else 0.0
+            share = float(is_unseen.mean())
             if share > largest:
-                column, largest = name, share
+                column = name
+                largest = share
         return column, largest
 
 
@@ -80,7 +85,7 @@ def fit_feature_encoder(reference: pd.DataFrame, names: Iterable[str]) -> Featur
         if pd.api.types.is_numeric_dtype(column):
             number_columns.append(name)
             continue
-        categories = sorted(_to_texts(column).dropna().unique().tolist())
+        categories = sorted(to_categories(column).names)
         if len(categories) <= _MAX_CATEGORIES:
             codes_by_column[name] = {category: code for code, category in enumerate(categories)}
     return FeatureEncoder(tuple(number_columns), codes_by_column)

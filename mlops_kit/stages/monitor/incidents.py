@@ -121,12 +121,7 @@ def detect_costly_drift(
     ranked = persistent.sort_values(
         [OUTSIDE_SUPPORT_COLUMN, "cost"], ascending=False, kind="stable"
     )
-    is_critical = False
-    if estimated.value is not None and reference is not None:
-        metric = METRICS[config.headline_metric]
-        gain = metric.compute_gain(estimated.value, reference)
-        max_drop = compute_max_drop(config.monitor.max_drop, metric, Interval(reference))
-        is_critical = gain < -max_drop
+    is_critical = _is_performance_drop(estimated.value, reference, config)
     sentence = (
         f"{_describe_drift_costs(ranked, joint_cost, config)} Estimated performance {estimated}, "
         f"reference performance {format_number(reference)}."
@@ -144,10 +139,20 @@ def _is_certainly_below(
     """Whether all of the interval of an estimate is beyond the limit of a performance drop."""
     metric = METRICS[config.headline_metric]
     best_value = estimated.high if metric.greater_is_better else estimated.low
-    if best_value is None or reference is None:
+    return _is_performance_drop(best_value, reference, config)
+
+
+def _is_performance_drop(
+    value: float | None,
+    reference: float | None,
+    config: ProjectConfig,
+) -> bool:
+    """Whether a value is beyond the limit of a performance drop; not if either is not known."""
+    if value is None or reference is None:
         return False
+    metric = METRICS[config.headline_metric]
     max_drop = compute_max_drop(config.monitor.max_drop, metric, Interval(reference))
-    return metric.compute_gain(best_value, reference) < -max_drop
+    return metric.compute_gain(value, reference) < -max_drop
 
 
 def _describe_drift_costs(

@@ -19,7 +19,9 @@ from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.serialization import Serializable
 from mlops_kit.core.tasks import to_score_array
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stages.monitor.column_values import to_categories, to_numbers
 from mlops_kit.stats.metrics import METRICS
+from mlops_kit.stats.weights import compute_effective_rows
 
 MAX_DOMAIN_AUC = 0.9  # above it the two overlap too little
 _MIN_EFFECTIVE_ROWS = 100
@@ -72,7 +74,7 @@ def estimate_joint_cost(
     Returns
     -------
     JointCost or None
-        None if either side has too few rows.
+        None if either side has too few rows, or the two have none of the columns in common.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -82,19 +84,20 @@ def estimate_joint_cost(
     labeled_rows = np.flatnonzero(reference[config.target].notna())
     reference_rows = _sample_rows(labeled_rows, rng)
     current_rows = _sample_rows(np.arange(len(current)), rng)
-    if min(len(reference_rows), len(current_rows)) < config.monitor.min_rows:
+    shared = [name for name in columns if name in reference and name in current]
+    if min(len(reference_rows), len(current_rows)) < config.monitor.min_rows or not shared:
         return None
     labeled = reference.iloc[reference_rows]
     window = current.iloc[current_rows]
-    shared = [name for name in columns if name in labeled and name in window]
-    codes = encode_columns(labeled[shared], window[shared])
+    features = encode_columns(labeled[shared], window[shared])
     is_current = np.repeat([0, 1], [len(labeled), len(window)])
-    probabilities = _predict_domain(codes, is_current, config.seed)
+    probabilities = _predict_domain(features, is_current, config.seed)
     domain_auc = float(roc_auc_score(is_current, probabilities))
-    odds = probabilities[: len(labeled)] / (1 - probabilities[: len(labeled)])
+    labeled_probabilities = probabilities[: len(labeled)]
+    odds = labeled_probabilities / (1 - labeled_probabilities)
     base_weights = reference_weights[reference_rows]
     weights = odds * len(labeled) / len(window) * base_weights
-    effective_rows = int(weights.sum() ** 2 / (weights**2).sum())
+    effective_rows = int(compute_effective_rows(weights))
     has_overlap = (
         domain_auc <= MAX_DOMAIN_AUC
         and effective_rows >= _MIN_EFFECTIVE_ROWS
@@ -119,23 +122,24 @@ def _sample_rows(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def encode_columns(reference: pd.DataFrame, current: pd.DataFrame) -> np.ndarray:
-    """Encode the columns of both sides as numbers; texts by their frequency in both."""
+    """Encode the columns of both sides as numbers; categories by their frequency in both."""
     encoded = []
     for name in reference:
         values = pd.concat([reference[name], current[name]], ignore_index=True)
         if pd.api.types.is_datetime64_any_dtype(values):
-            numbers = pd.Series(values.astype("int64"), dtype=float).mask(values.isna())
+            numbers = values.astype("int64").to_numpy(dtype=float)
+            encoded.append(np.where(values.isna(), np.nan, numbers))
         elif pd.api.types.is_numeric_dtype(values):
-            numbers = values.astype(float)
+            encoded.append(to_numbers(values))
         else:
-            texts = values.astype(str)
-            numbers = texts.map(texts.value_counts()).mask(values.isna()).astype(float)
-        encoded.append(numbers.to_numpy(float))
+            codes, names = to_categories(values)
+            frequencies = np.bincount(codes[codes >= 0], minlength=len(names))
+            encoded.append(np.append(frequencies, np.nan)[codes])
     return np.column_stack(encoded)
 
 
 def _predict_domain(
-    codes: np.ndarray,
+    features: np.ndarray,
     is_current: np.ndarray,
     seed: int,
 ) -> np.ndarray:
@@ -153,7 +157,7 @@ def _predict_domain(
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
     probabilities = cross_val_predict(
         classifier,
-        codes,
+        features,
         is_current,
         cv=folds,
         method="predict_proba",

@@ -196,23 +196,26 @@ def _is_learnable(
     from sklearn.model_selection import KFold, cross_val_predict
 
     settings = {"max_iter": _MAX_TREES, "early_stopping": False, "random_state": seed}
-    codes = encode_columns(window.features, window.features.head(0))
+    features = encode_columns(window.features, window.features.head(0))
     folds = KFold(_FOLDS, shuffle=True, random_state=seed)
+    labels = window.labels
     if task == "regression":
         model = HistGradientBoostingRegressor(**settings)
-        scores = cross_val_predict(model, codes, window.labels, cv=folds)
+        scores = cross_val_predict(model, features, labels, cv=folds)
     else:
+        # The columns of the probabilities are the classes that occur, so labels are numbered alike.
+        labels = np.unique(labels, return_inverse=True)[1]
         model = HistGradientBoostingClassifier(**settings)
         scores = cross_val_predict(
             model,
-            codes,
-            window.labels.astype(int),
+            features,
+            labels,
             cv=folds,
             method="predict_proba",
         )
         if task == "binary":
             scores = scores[:, 1]
-    learned = _measure_association(window.labels, scores, task)
+    learned = _measure_association(labels, scores, task)
     if learned is None:
         return False
     return learned.value - learned.chance > _MAX_STANDARD_ERRORS * learned.chance_error

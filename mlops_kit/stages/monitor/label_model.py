@@ -11,7 +11,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from mlops_kit.core.lazy import np
-from mlops_kit.stats.block_effects import BlockEffects, estimate_block_effects, make_no_effects
+from mlops_kit.stats.block_effects import (
+    BlockEffects,
+    encode_blocks,
+    estimate_block_effects,
+    make_no_effects,
+)
 from mlops_kit.stats.bootstrap import SamplingDesign
 from mlops_kit.stats.calibration import choose_spline_knots, make_spline_basis
 from mlops_kit.stats.weights import compute_effective_rows
@@ -109,7 +114,7 @@ class LabelModel(NamedTuple):
             bases.append(curve.make_basis(logits[:, index]))
             fitted_logits.append(curve.predict_logits(logits[:, index], bases[index]))
         block_codes, block_count = encode_blocks(blocks, len(scores))
-        stretch = np.sqrt(1 + _ATTENUATION * self.effects.variances)
+        stretch = _compute_stretch(self.effects)
         for draw in range(len(self.drawn_coefficients[0])):
             columns = []
             for index, basis in enumerate(bases):
@@ -132,8 +137,8 @@ def fit_label_model(
     The probability of the positive class, or of each class against the rest, is that of a logistic
     regression on natural cubic splines of the score's logit, and from 5,000 rows on of an isotonic
     regression; those of several classes are divided by their sum. Its uncertainty is that of the
-    splines, bootstrapped: labels of the reference are simulated, with what
-    the rows of a day have in common, and one Newton step leads to the coefficients that they give.
+    splines, bootstrapped: labels of the reference are simulated, with what the rows of a day have
+    in common, and one Newton step leads to the coefficients that they give.
 
     Parameters
     ----------
@@ -203,7 +208,7 @@ def _bootstrap_coefficients(
             basis = basis * design.weights[:, None]
         weighted_bases.append(basis)
     block_codes, block_count = encode_blocks(design.blocks, len(logits))
-    stretch = np.sqrt(1 + _ATTENUATION * effects.variances)
+    stretch = _compute_stretch(effects)
     fitted_logits = _to_logits(probabilities) * stretch
     drawn = [np.empty((draws, len(curve.coefficients))) for curve in curves]
     for draw in range(draws):
@@ -289,12 +294,9 @@ def _fit_steps(
     return regression.fit(logits, target, row_weights)
 
 
-def encode_blocks(blocks: np.ndarray | None, rows: int) -> tuple[np.ndarray, int]:
-    """Return the number of each row's block, and how many there are; None: each row is one."""
-    if blocks is None:
-        return np.arange(rows), rows
-    codes = np.unique(blocks, return_inverse=True)[1]
-    return codes, int(codes.max()) + 1 if rows else 0
+def _compute_stretch(effects: BlockEffects) -> np.ndarray:
+    """Compute the factor of the logits that leaves the mean probability as it is with effects."""
+    return np.asarray(np.sqrt(1 + _ATTENUATION * effects.variances))
 
 
 def _encode_targets(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ from mlops_kit.stages.monitor.feature_matrix import FeatureEncoder, fit_feature_
 from mlops_kit.stages.monitor.label_model import LabelModel, fit_label_model
 from mlops_kit.stages.monitor.reweighting import Reweighting, reweight_reference
 from mlops_kit.stats.bootstrap import SamplingDesign, compute_prediction_interval
-from mlops_kit.stats.metrics import METRICS, MetricFunction
+from mlops_kit.stats.metrics import DEFAULT_THRESHOLD, METRICS, MetricFunction
 from mlops_kit.stats.thresholds import compute_row_costs
 
 # Label noise adds to them, so that they are not those of the expected labels.
@@ -211,7 +211,8 @@ def estimate_performance(
 def estimate_cost(model: OutcomeModel, window: WindowRows) -> PerformanceEstimate:
     """Estimate the mean cost of the decisions on a window without its labels.
 
-    See ``estimate_performance``; the decisions are those at the window's threshold.
+    See ``estimate_performance``; the decisions are those at the window's threshold, or at 0.5 if it
+    has none.
     """
     costs = model.config.cost
 
@@ -224,7 +225,7 @@ def estimate_cost(model: OutcomeModel, window: WindowRows) -> PerformanceEstimat
         row_costs = compute_row_costs(
             y,
             score,
-            threshold or 0.0,
+            DEFAULT_THRESHOLD if threshold is None else threshold,
             costs.false_alarm,
             costs.miss,
         )

@@ -188,12 +188,12 @@ class _BatchCounter:
             unseen_names[name] = tuple(sorted(self.unseen_names[name])[:MAX_LISTED_UNSEEN])
         days = tuple(self.calendar.days)
         profile = DriftProfile(
-            days,
-            self.rows,
-            self.rows,
-            self.rows,
-            counts,
-            unseen_names,
+            days=days,
+            rows=self.rows,
+            weights=self.rows,
+            squared_weights=self.rows,
+            counts=counts,
+            unseen_names=unseen_names,
         )
         return profile.select_days(self.rows > 0)
 

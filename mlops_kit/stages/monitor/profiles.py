@@ -87,26 +87,24 @@ def profile_rows(
     unseen_names = {}
     for name, column_bins in bins.items():
         assigned = assign_bins(frame[name], column_bins)
-        flat = codes * column_bins.size + assigned.bins
+        positions = codes * column_bins.size + assigned.bins
         counted = np.bincount(
-            flat[has_day],
+            positions[has_day],
             None if weights is None else weights[has_day],
             minlength=len(names) * column_bins.size,
         )
         counts[name] = counted.astype(float).reshape(len(names), column_bins.size)
         unseen_names[name] = assigned.unseen_names
     row_weights = np.ones(len(frame)) if weights is None else weights
-    sums = [
-        np.bincount(codes[has_day], values[has_day], minlength=len(names))
-        for values in (np.ones(len(frame)), row_weights, row_weights**2)
-    ]
+    day_codes = codes[has_day]
+    day_weights = row_weights[has_day]
     return DriftProfile(
-        tuple(names),
-        sums[0],
-        sums[1],
-        sums[2],
-        counts,
-        unseen_names,
+        days=tuple(names),
+        rows=np.bincount(day_codes, minlength=len(names)).astype(float),
+        weights=np.bincount(day_codes, day_weights, minlength=len(names)),
+        squared_weights=np.bincount(day_codes, day_weights**2, minlength=len(names)),
+        counts=counts,
+        unseen_names=unseen_names,
     )
 
 

@@ -61,10 +61,12 @@ def measure_missing_change(column: CountedColumn) -> RateChange:
 
 def measure_extreme_change(column: CountedColumn) -> RateChange | None:
     """Measure how the share of values in the reference's tails has changed."""
-    is_tail = column.bins.select_tail_bins()
-    values = column.select_values()
-    if not column.bins.is_number or not is_tail.any():
+    if not column.bins.is_number:
         return None
+    is_tail = column.bins.select_tail_bins()
+    if not is_tail.any():
+        return None
+    values = column.select_values()
     selected = is_tail[: column.bins.missing_bin, None].astype(float)
     return _measure_changes(values.reference, values.current, selected)[0]
 
@@ -101,18 +103,19 @@ def _measure_changes(
     selected: np.ndarray,
 ) -> list[RateChange]:
     """Measure the change of the share of rows in some bins, for each column of ``selected``."""
-    effects = estimate_design_effects(reference, current, selected)
     reference_total = float(reference.sum())
     current_total = float(current.sum())
     if not reference_total or not current_total:
         return [RateChange(math.nan, math.nan, 1.0)] * selected.shape[1]
+    effects = estimate_design_effects(reference, current, selected)
+    effective_reference = reference_total / effects.reference
+    effective_current = current_total / effects.current
     reference_rows = reference.sum(axis=0) @ selected
     current_rows = current.sum(axis=0) @ selected
     p_values = compute_rate_p_values(
         reference_rows / effects.reference,
         current_rows / effects.current,
-        (current_total / effects.current)
-        / (current_total / effects.current + reference_total / effects.reference),
+        effective_current / (effective_current + effective_reference),
     )
     p_values = widen_p_value(p_values, effects.degrees_of_freedom)
     changes = []

@@ -59,7 +59,7 @@ def reweight_reference(
     Bickel, Brückner & Scheffer, "Discriminative learning under covariate shift", JMLR 10 (2009):
     the density ratio from a classifier. Białek, Kivimäki, Kuberski & Perrakis, "Estimating model
     performance under covariate shift without labels", arXiv 2401.08348 (2024): calibration with
-    these weights (PAPE). Each row's weight is from a classifier that was fitted without it.
+    these weights (PAPE). Each row's weight is from classifiers that were fitted without it.
     """
     encoder = fit_feature_encoder(reference, names)
     column, unseen_share = encoder.measure_unseen_share(window)
@@ -79,7 +79,7 @@ def reweight_reference(
     window_rows = _draw_rows(len(window), rng)
     features = np.vstack([reference_features[reference_rows], window_features[window_rows]])
     is_window = np.r_[np.zeros(len(reference_rows)), np.ones(len(window_rows))]
-    probability, rest = _cross_fit_domains(
+    probability, reference_probability = _cross_fit_domains(
         features,
         is_window,
         encoder.is_categorical,
@@ -94,7 +94,7 @@ def reweight_reference(
         return _skip(
             f"the window hardly overlaps with the reference ({auc_text}, limit {_MAX_DOMAIN_AUC:g})"
         )
-    reference_probability = rest
+    # A row that classifiers were fitted to counts with the prediction of the one fitted without it.
     reference_probability[reference_rows] = probability[: len(reference_rows)]
     ratio = reference_probability / (1 - reference_probability)
     weights = np.minimum(ratio / ratio.mean(), _MAX_WEIGHT)
@@ -135,7 +135,7 @@ def _cross_fit_domains(
 
     fold_of_row = np.random.default_rng(seed).permutation(len(features)) % _FOLDS
     predicted = np.empty(len(features))
-    rest = np.zeros(len(reference_features))
+    mean_predicted = np.zeros(len(reference_features))
     for fold in range(_FOLDS):
         is_inside = fold_of_row == fold
         classifier = HistGradientBoostingClassifier(
@@ -151,5 +151,5 @@ def _cross_fit_domains(
         with threadpool_limits(1):  # more threads are slower on so few rows
             classifier.fit(features[~is_inside], is_window[~is_inside])
             predicted[is_inside] = classifier.predict_proba(features[is_inside])[:, 1]
-            rest += classifier.predict_proba(reference_features)[:, 1] / _FOLDS
-    return predicted, rest
+            mean_predicted += classifier.predict_proba(reference_features)[:, 1] / _FOLDS
+    return predicted, mean_predicted

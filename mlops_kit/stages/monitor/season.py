@@ -24,7 +24,7 @@ _PHASE_TOLERANCE_DAYS = 15  # on either side of a window, a year and more before
 _MIN_COVERED_SHARE = 0.5  # of the days of the phase that a year of history must have
 _DAYS_PER_YEAR = 365.25
 _WEEKDAYS = 7
-_STATUS_ORDER = (DriftStatus.ALERT, DriftStatus.WARNING)
+_DRIFTED_STATUSES = (DriftStatus.ALERT, DriftStatus.WARNING)
 _TOO_SHORT_NOTE = (
     "The history has fewer than two years before this window: seasonal drift cannot be told from "
     "other drift, and its estimated cost decides whether it is an incident."
@@ -91,12 +91,13 @@ def _select_yearly_phase(
     """Select the same weeks of earlier years; return how many years have enough days of them."""
     length = (window.max() - window.min()).days + 1 + 2 * _PHASE_TOLERANCE_DAYS
     first = window.min() - pd.Timedelta(days=_PHASE_TOLERANCE_DAYS)
-    days_before = np.asarray((history - first).days)
-    year_count = int(max(0, -days_before.min()) // _DAYS_PER_YEAR) + 1
+    days_after_first = np.asarray((history - first).days)
+    history_length = max(0, -days_after_first.min())
+    year_count = int(history_length // _DAYS_PER_YEAR) + 1
     is_selected = np.zeros(len(history), dtype=bool)
     years = 0
     for year in range(1, year_count + 1):
-        position = days_before + round(year * _DAYS_PER_YEAR)
+        position = days_after_first + round(year * _DAYS_PER_YEAR)
         is_year = (position >= 0) & (position < length)
         if is_year.sum() >= _MIN_COVERED_SHARE * length:
             is_selected |= is_year
@@ -131,7 +132,7 @@ def mark_seasonal_drift(
     rows_by_column = compared.set_index("column")
     data = table.data.copy()
     for position, row in table.data.iterrows():
-        if row["status"] not in _STATUS_ORDER or row["column"] not in rows_by_column.index:
+        if row["status"] not in _DRIFTED_STATUSES or row["column"] not in rows_by_column.index:
             continue
         in_phase = rows_by_column.loc[row["column"]]
         if in_phase["status"] in (DriftStatus.ALERT, row["status"], DriftStatus.NOT_TESTED):
@@ -143,6 +144,7 @@ def mark_seasonal_drift(
             f"{in_phase['explanation']}"
         )
     note = (
-        f"Drift against the reference is drift only if it is also one against {phase.description}."
+        "Drift against the reference counts only if the window has also drifted against "
+        f"{phase.description}."
     )
     return replace(table, data=data, notes=(*table.notes, note))

@@ -73,7 +73,8 @@ class SearchBudget(NamedTuple):
     trials : int
         How many recipes are tried; this is the budget that a search normally exhausts.
     seconds : float
-        No trial is started after this time, but one is always made.
+        After this time no trial is started, and the present one ends after its fold; one is always
+        completed. If other training rows are chosen, the search on these has the time once more.
     """
 
     trials: int

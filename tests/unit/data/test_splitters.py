@@ -180,6 +180,7 @@ def test_too_few_groups_are_an_error_with_their_number() -> None:
         ({"time": "t", "validation": {"group": "t"}}, "'t' is the time column"),
         ({"validation": {"group": "g"}, "known_later": {"g": "1d"}}, "under known_later"),
         ({"validation": {"test": "3d"}}, "validation.test is a duration"),
+        ({"validation": {"excluded_days": ["2013-01-01"]}}, "excluded_days needs a time column"),
         ({"split": {"test": 0.1}, "validation": {"test": 0.2}}, "validation.test is set twice"),
         ({"split": 3}, "validation: 3"),
         ({"weight": "y"}, "weight: the column 'y' is the target column"),

@@ -64,5 +64,5 @@ def test_without_a_name_the_stage_that_did_not_succeed_is_meant(folder: Path) ->
     succeeded = write_run(folder, first=StageEntry(status=StageStatus.SUCCEEDED))
     with pytest.raises(KitError) as refused:
         stage_log.find_unsuccessful_stage(succeeded)
-    assert refused.value.expected == "one of: first"
+    assert refused.value.expected == "a stage that has been started: first"
     assert refused.value.hint == "mlops logs first"

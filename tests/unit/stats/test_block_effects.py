@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlops_kit.stats.block_effects import BlockEffects, estimate_block_effects
+from mlops_kit.stats.block_effects import BlockEffects, encode_blocks, estimate_block_effects
 
 
 def estimate_from_days(effect: float, blocks: np.ndarray | None, seed: int) -> BlockEffects:
@@ -46,3 +46,12 @@ def test_covariance_from_few_blocks_varies() -> None:
     spreads = [effects.draw(500, rng).std() for _ in range(300)]
     # The mean of (n - 1) / chi-square(n - 1) is (n - 1) / (n - 3).
     assert np.mean(np.square(spreads)) == pytest.approx(5 / 3, rel=0.25)
+
+
+def test_rows_without_blocks_are_blocks_of_their_own() -> None:
+    codes, count = encode_blocks(np.array(["b", "a", "b"]), 3)
+    assert (codes.tolist(), count) == ([1, 0, 1], 2)
+    codes, count = encode_blocks(None, 2)
+    assert (codes.tolist(), count) == ([0, 1], 2)
+    codes, count = encode_blocks(np.array([]), 0)
+    assert (codes.tolist(), count) == ([], 0)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mlops_kit.core.errors import RunFailedError
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor import drift, estimate, realized
 from mlops_kit.stages.monitor.column_values import to_categories, to_numbers
@@ -98,7 +99,7 @@ def make_scored_rows() -> tuple[pd.DataFrame, pd.DataFrame, ProjectConfig]:
 def test_repeated_labels_are_an_error_with_the_key() -> None:
     scores, source, config = make_scored_rows()
     doubled = pd.concat([source, source.tail(2)], ignore_index=True)
-    with pytest.raises(Exception, match=r"2 labels have the key of another row.*'k': 38"):
+    with pytest.raises(RunFailedError, match=r"2 labels have the key of another row.*'k': 38"):
         realized.measure_realized_performance(scores, doubled, config, None)
 
 

@@ -147,3 +147,19 @@ def test_flipped_and_shifted_labels_are_named_and_concept_drift_is_not(task: str
     assert find_label_fault(changing, reference, task) is None  # the concept changes within it
     few = LabeledRows(flipped[:150], window.scores[:150], window.features.head(150))
     assert find_label_fault(few, reference, task) is None
+
+
+def test_concept_drift_of_a_window_without_the_first_class_is_no_fault() -> None:
+    rng = np.random.default_rng(5)
+    features = pd.DataFrame(rng.normal(size=(900, 2)), columns=["a", "b"])
+    scores = np.full((900, 4), 0.1)
+    predicted = np.digitize(features["a"], [-0.7, 0, 0.7])
+    scores[np.arange(900), predicted] = 0.7
+    reference = LabeledRows(predicted.astype(float), scores, features)
+    by_other_feature = 1.0 + np.digitize(features["b"], [-0.4, 0.4])  # no row of class 0
+    window = reference._replace(labels=by_other_feature)
+    assert find_label_fault(window, reference, "multiclass") is None
+    of_other_rows = window._replace(labels=rng.permutation(by_other_feature))
+    found = find_label_fault(of_other_rows, reference, "multiclass")
+    assert found is not None
+    assert found[0] is FeedFaultKind.SHIFTED_LABELS

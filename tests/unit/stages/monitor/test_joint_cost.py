@@ -10,7 +10,7 @@ import pytest
 
 from mlops_kit.project.config import root
 from mlops_kit.stages.monitor.estimate import estimate_drift_costs
-from mlops_kit.stages.monitor.joint_cost import estimate_joint_cost
+from mlops_kit.stages.monitor.joint_cost import encode_columns, estimate_joint_cost
 
 pytestmark = pytest.mark.slow  # each test fits models
 
@@ -84,3 +84,14 @@ def test_texts_and_dates_count_and_few_rows_have_no_cost() -> None:
     assert found is not None
     assert found.domain_auc > 0.6
     assert estimate_joint_cost(reference, current.head(50), FEATURES, BINARY) is None
+    assert estimate_joint_cost(reference, current, ["gone"], BINARY) is None
+
+
+def test_one_value_has_one_code_in_every_storage() -> None:
+    plain = pd.DataFrame({"n": [1.0, 2.0, None], "c": ["x", "y", "x"]})
+    stored = plain.astype({"n": "Int64", "c": "category"})
+    expected = [[1, 3], [2, 2], [np.nan, 3], [2, 2], [np.nan, 3]]
+    for reference in (plain, stored):
+        np.testing.assert_array_equal(encode_columns(reference, stored.tail(2)), expected)
+    mixed = encode_columns(pd.DataFrame({"v": [1.0, 0.5]}), pd.DataFrame({"v": ["1", None]}))
+    np.testing.assert_array_equal(mixed[:, 0], [2, 1, 2, np.nan])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
 
-from mlops_kit.stages.monitor.label_model import encode_blocks, fit_label_model
+from mlops_kit.stages.monitor.label_model import fit_label_model
 from mlops_kit.stats.bootstrap import SamplingDesign
 
 
@@ -90,10 +90,3 @@ def test_probabilities_of_several_classes_sum_to_one() -> None:
 def test_one_class_has_no_model() -> None:
     assert fit_label_model(np.array([0.1, 0.2]), np.array([1.0, 1.0])) is None
     assert fit_label_model(np.array([]), np.array([])) is None
-
-
-def test_rows_without_blocks_are_blocks_of_their_own() -> None:
-    codes, count = encode_blocks(np.array(["b", "a", "b"]), 3)
-    assert (codes.tolist(), count) == ([1, 0, 1], 2)
-    codes, count = encode_blocks(None, 2)
-    assert (codes.tolist(), count) == ([0, 1], 2)

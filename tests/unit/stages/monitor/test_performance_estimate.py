@@ -128,6 +128,8 @@ def test_estimated_cost_matches_the_costs_of_expected_labels() -> None:
     realized = np.where(is_flagged, 1 - current["y"], 4 * current["y"]).mean()
     assert estimated.interval.value == pytest.approx(expected)
     assert estimated.interval.low < realized < estimated.interval.high
+    by_default = estimate_cost(model, make_window(current))
+    assert by_default == estimate_cost(model, make_window(current, threshold=0.5))
 
 
 def test_window_that_differs_is_reweighted_and_the_same_one_is_not(

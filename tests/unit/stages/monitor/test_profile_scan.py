@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from mlops_kit.project.config.monitoring import MonitorConfig
-from mlops_kit.stages.monitor import drift
+from mlops_kit.stages.monitor import drift, drift_tests
 from mlops_kit.stages.monitor.column_bins import (
     assign_bins,
     assign_numbers,
@@ -105,6 +105,13 @@ def test_window_of_a_profile_has_the_drift_of_its_rows() -> None:
     pd.testing.assert_frame_equal(from_rows, from_profile)
     assert from_rows["column"].iloc[0] == "number"
     assert from_rows["status"].iloc[0] == "alert"
+    # The test of a plugin needs rows: profiles are compared with the default test of the kind.
+    drift_tests.register_drift_test("row_test", "number")(lambda before, now: (0.0, 0.0, 1.0))
+    limits = MonitorConfig(tests={"number": "row_test"})
+    with_default = drift.compare_profiles(bins, reference, window, limits)
+    del drift_tests.DRIFT_TESTS["row_test"]
+    pd.testing.assert_frame_equal(with_default.data, from_profile)
+    assert "row_test" not in " ".join(with_default.notes)
 
 
 @pytest.mark.parametrize("name", ["normal", "lognormal", "rounded", "heavy", "whole"])

@@ -113,18 +113,22 @@ def test_missing_share_is_weighted_and_rows_of_weight_zero_do_not_count() -> Non
     assert row["status"] == "none"
 
 
-def test_test_of_a_plugin_without_weights_is_named() -> None:
-    @drift_tests.register_drift_test("mean_shift", "number")
-    def run_mean_shift_test(reference: Any, current: Any) -> DriftTestResult:
+@pytest.mark.parametrize("takes_weights", [False, True])
+def test_test_of_a_plugin_without_weights_is_named(takes_weights: bool) -> None:
+    @drift_tests.register_drift_test("mean_shift", "number", takes_weights=takes_weights)
+    def run_mean_shift_test(reference: Any, current: Any, *_: Any) -> DriftTestResult:
         return DriftTestResult(0.0, abs(float(current.mean() - reference.mean())), 1.0)
 
     try:
         before, now = make_sides()
         tests = {"number": "mean_shift"}
         limits = make_config().monitor.model_copy(update={"tests": tests})
-        weights = SideWeights(np.ones(400), np.ones(400))
+        weights = SideWeights(np.ones(400), np.tile([3.0, 1.0], 200))  # 400 rows tell as 320
         table = drift.measure_drift(before, now, ["value", "name"], limits, 0, weights)
-        assert table.notes[-1].endswith("These tests take no weights: mean_shift.")
+        is_named = table.notes[-1].endswith("These tests take no weights: mean_shift.")
+        assert is_named is not takes_weights
+        effective_rows = table.data.set_index("column")["effective_rows"]
+        assert effective_rows["value"] == pytest.approx(320 if takes_weights else 400)
     finally:
         del drift_tests.DRIFT_TESTS["mean_shift"]
 
