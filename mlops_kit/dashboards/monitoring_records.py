@@ -22,10 +22,9 @@ from mlops_kit.stages.monitor.incidents import (
     IncidentSeverity,
 )
 from mlops_kit.stages.monitor.limits import describe_max_drop
-from mlops_kit.stages.retrain.policy import RetrainingAction
+from mlops_kit.stages.retrain.policy import POLICY_ACTOR, RetrainingAction
 from mlops_kit.watch.arrivals import ARRIVAL_SIGNALS
 
-POLICY_ACTOR = "policy"
 _SEVERITY_TEXTS = {
     IncidentSeverity.CRITICAL: "▲ critical",
     IncidentSeverity.WARNING: "◆ warning",

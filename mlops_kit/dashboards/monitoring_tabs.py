@@ -23,7 +23,6 @@ from mlops_kit.dashboards.monitoring_data import (
     MonitoredWindow,
 )
 from mlops_kit.dashboards.monitoring_records import (
-    POLICY_ACTOR,
     count_windows,
     describe_retraining_policy,
     describe_retraining_result,
@@ -66,6 +65,7 @@ from mlops_kit.dashboards.view_models import (
     make_titled_cell,
 )
 from mlops_kit.db.tables import LabelOutcome, RetrainingRecord
+from mlops_kit.stages.retrain.policy import POLICY_ACTOR
 from mlops_kit.watch.records import WindowPerformance
 
 _MAX_VOLUME_DAYS = 60
