@@ -22,10 +22,10 @@ from mlops_kit.project.loader import Project
 from mlops_kit.stages.monitor.incidents import IncidentSeverity
 from mlops_kit.stages.monitor.limits import compute_max_drop
 from mlops_kit.stats.metrics import METRICS, Metric
+from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK
 
 _DRIFT_SIGNAL = "drift"
 REFRESH_COMMAND = "mlops watch --once"
-_PERFORMANCE_CHECK = "realised"  # stored by earlier versions
 _DAY_NAMES = {0: "today", 1: "tomorrow"}  # by days from now
 
 
@@ -67,7 +67,7 @@ class MonitoringContext:
     def performance_verdict(self) -> Verdict | None:
         """Whether the newest labels keep the reference performance; None while there are none."""
         window = self.data.last_labeled_window
-        return window.find_verdict(_PERFORMANCE_CHECK) if window else None
+        return window.find_verdict(REALIZED_PERFORMANCE_CHECK) if window else None
 
     @property
     def is_performance_below_reference(self) -> bool:

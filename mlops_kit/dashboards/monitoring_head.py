@@ -6,7 +6,6 @@ from datetime import timedelta
 
 from mlops_kit.core.column_labels import label_names
 from mlops_kit.core.formatting import format_number
-from mlops_kit.core.results import Interval
 from mlops_kit.dashboards.monitoring_context import (
     REFRESH_COMMAND,
     MonitoringContext,
@@ -49,7 +48,6 @@ from mlops_kit.dashboards.view_models import (
 from mlops_kit.db.tables import RETRAINING_DUE, IncidentRecord
 from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stages.monitor.incidents import IncidentSeverity
-from mlops_kit.stages.monitor.limits import compute_max_drop
 from mlops_kit.stages.retrain.policy import RetrainingAction, RuleRole
 from mlops_kit.stats.monitoring_tables import DriftStatus
 
@@ -169,12 +167,10 @@ def _describe_estimate(context: MonitoringContext) -> str:
     window = context.data.windows[-1]
     estimated = window.estimated.value
     reference = context.data.get_reference(window.version)
-    if estimated is None or reference is None:
+    max_drop = context.max_drop
+    if estimated is None or reference is None or max_drop is None:
         return "the performance is not known"
     gain = context.metric.compute_gain(estimated, reference)
-    max_drop = compute_max_drop(
-        context.config.monitor.max_drop, context.metric, Interval(reference)
-    )
     if gain >= -max_drop:
         return "the estimated performance matches the reference"
     return "the estimated performance is below the reference"

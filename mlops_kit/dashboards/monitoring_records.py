@@ -15,12 +15,16 @@ from mlops_kit.dashboards.text_formats import (
 from mlops_kit.dashboards.view_models import Color, FactRow, make_status
 from mlops_kit.db.tables import RETRAINING_DUE, IncidentRecord, RetrainingRecord
 from mlops_kit.project.run_manifest import RunStatus
-from mlops_kit.stages.monitor.incidents import IncidentSeverity
+from mlops_kit.stages.monitor.incidents import (
+    FEED_FAULT_SIGNAL,
+    PROMOTION_STOP_SIGNAL,
+    ROLLBACK_SIGNAL,
+    IncidentSeverity,
+)
 from mlops_kit.stages.monitor.limits import describe_max_drop
-from mlops_kit.stages.retrain.policy import RetrainingAction
+from mlops_kit.stages.retrain.policy import POLICY_ACTOR, RetrainingAction
 from mlops_kit.watch.arrivals import ARRIVAL_SIGNALS
 
-POLICY_ACTOR = "policy"
 _SEVERITY_TEXTS = {
     IncidentSeverity.CRITICAL: "▲ critical",
     IncidentSeverity.WARNING: "◆ warning",
@@ -40,7 +44,13 @@ _REASON_PREFIXES = {
 }
 _MAX_MESSAGE_CHARACTERS = 90
 # Incidents that are not about windows.
-_SIGNALS_WITHOUT_WINDOWS = {"retraining", *ARRIVAL_SIGNALS}
+_SIGNALS_WITHOUT_WINDOWS = {
+    "retraining",
+    FEED_FAULT_SIGNAL,
+    PROMOTION_STOP_SIGNAL,
+    ROLLBACK_SIGNAL,
+    *ARRIVAL_SIGNALS,
+}
 
 
 def make_severity_cell(incident: IncidentRecord) -> Html:
@@ -49,6 +59,11 @@ def make_severity_cell(incident: IncidentRecord) -> Html:
         return make_status(Color.GOOD, "● closed")
     severity = IncidentSeverity(incident.severity)
     return make_status(severity, _SEVERITY_TEXTS[severity])
+
+
+def count_windows(incident: IncidentRecord) -> int | None:
+    """Return in how many windows an incident was observed; None if it is not about windows."""
+    return None if incident.signal in _SIGNALS_WITHOUT_WINDOWS else incident.window_count
 
 
 def make_incident_row(context: MonitoringContext, incident: IncidentRecord) -> FactRow:
@@ -69,8 +84,9 @@ def _describe_incident_status(context: MonitoringContext, incident: IncidentReco
         period = format_period(incident.opened_at, incident.closed_at, context.zone)
         return f"{period} · {incident.close_reason or 'closed'}"
     parts = [f"since {format_day(incident.opened_at, context.zone)}"]
-    if incident.signal not in _SIGNALS_WITHOUT_WINDOWS:
-        parts.append(format_count(incident.window_count, "window"))
+    window_count = count_windows(incident)
+    if window_count is not None:
+        parts.append(format_count(window_count, "window"))
     if incident.acknowledged_by:
         parts.append(f"{incident.acknowledged_by}: {incident.acknowledge_reason}")
     else:

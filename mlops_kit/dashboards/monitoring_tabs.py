@@ -23,7 +23,7 @@ from mlops_kit.dashboards.monitoring_data import (
     MonitoredWindow,
 )
 from mlops_kit.dashboards.monitoring_records import (
-    POLICY_ACTOR,
+    count_windows,
     describe_retraining_policy,
     describe_retraining_result,
     format_retraining_reason,
@@ -65,6 +65,7 @@ from mlops_kit.dashboards.view_models import (
     make_titled_cell,
 )
 from mlops_kit.db.tables import LabelOutcome, RetrainingRecord
+from mlops_kit.stages.retrain.policy import POLICY_ACTOR
 from mlops_kit.watch.records import WindowPerformance
 
 _MAX_VOLUME_DAYS = 60
@@ -361,7 +362,7 @@ def _show_incidents(context: MonitoringContext) -> CardContent:
                 ),
                 make_day_cell(format_day(incident.opened_at, zone)),
                 closed,
-                incident.window_count,
+                format_optional(count_windows(incident), str),
                 acknowledged,
                 incident.close_reason,
             )
@@ -369,7 +370,7 @@ def _show_incidents(context: MonitoringContext) -> CardContent:
     headings = ("Status", "Incident", "From", "To", "Windows", "Acknowledged", "Closed because")
     note = (
         f"{capitalize_sentence(format_count(len(incidents), 'incident'))}, open ones first. An "
-        "incident stays open while it lasts and is reported once."
+        "incident stays open while it lasts."
     )
     table = make_optional_table(headings, rows, [4], "Incidents")
     return CardContent(note, table)

@@ -43,6 +43,13 @@ def get_database_time(transaction: Session) -> datetime:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
+def read_lease(project: Project) -> tuple[WatchLeaseRecord | None, datetime]:
+    """Read the lease, None if there never was one, and the time of the database's clock."""
+    with open_transaction(project) as transaction:
+        current = transaction.get(WatchLeaseRecord, project.config.name)
+        return current, get_database_time(transaction)
+
+
 def is_alive(lease: WatchLeaseRecord, database_time: datetime) -> bool:
     """Whether a watch holds a lease, and has renewed it in time."""
     seen_at = datetime.fromisoformat(lease.seen_at)
@@ -75,13 +82,11 @@ class WatchLease:
             If another watch holds it.
         """
         expires_at = datetime.now(UTC) + LEASE_DURATION
-        with open_transaction(self.project) as transaction:
-            current = transaction.get(WatchLeaseRecord, self.project.config.name)
-            now = get_database_time(transaction)
+        current, now = read_lease(self.project)
         if current is not None and is_alive(current, now) and not self._has_died(current):
             raise make_running_error(current, now)
         if not self._store(current, now):
-            raise make_running_error(current, now)
+            raise make_running_error(*read_lease(self.project))
         self._expires_at = expires_at
         self._thread.start()
 
@@ -234,10 +239,7 @@ def hold_lease(project: Project) -> Iterator[WatchLease]:
     except NotImplementedError:
         pass  # the file system has no locks: the lease alone decides
     except Timeout as error:
-        with open_transaction(project) as transaction:
-            current = transaction.get(WatchLeaseRecord, project.config.name)
-            now = get_database_time(transaction)
-        raise make_running_error(current, now) from error
+        raise make_running_error(*read_lease(project)) from error
     try:
         lease = WatchLease(project, lock_identity)
         lease.acquire()

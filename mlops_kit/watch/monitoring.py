@@ -31,18 +31,17 @@ from mlops_kit.stages.retrain.blocked_retraining import (
     describe_blocked_retraining,
 )
 from mlops_kit.stages.retrain.policy import (
-    CONCEPT_DRIFT_CHECK,
-    REALIZED_PERFORMANCE_CHECK,
+    POLICY_ACTOR,
     RetrainingDecision,
     RetrainingEvidence,
     decide_retraining,
 )
+from mlops_kit.stats.monitoring_tables import CONCEPT_DRIFT_CHECK, REALIZED_PERFORMANCE_CHECK
 from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.change_detection import encode_version_labels, find_suspected_change
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 from mlops_kit.watch.retraining import (
-    POLICY_ACTOR,
     count_new_labels,
     count_recent_retrainings,
     get_last_retraining_time,

@@ -21,7 +21,12 @@ from mlops_kit.project import run_manifest
 from mlops_kit.project.loader import Project
 from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.stages.monitor import incidents
-from mlops_kit.stages.retrain.policy import PERFORMANCE_REASONS, RetrainingAction, RuleRole
+from mlops_kit.stages.retrain.policy import (
+    PERFORMANCE_REASONS,
+    POLICY_ACTOR,
+    RetrainingAction,
+    RuleRole,
+)
 from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.change_detection import find_suspected_change
 from mlops_kit.watch.context import WatchContext
@@ -29,7 +34,6 @@ from mlops_kit.watch.records import WindowPerformance
 from mlops_kit.watch.row_quarantine import quarantine_faulty_days
 from mlops_kit.watch.status import format_local_time
 
-POLICY_ACTOR = "policy"  # who decided on a retraining, if it was not a person
 _OPEN_STATUSES = (RETRAINING_DUE, RunStatus.WAITING_FOR_APPROVAL)
 
 

@@ -19,7 +19,11 @@ from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.predictions import decode_feature_values, load_labeled_predictions
 from mlops_kit.db.tables import WatchRecord, WindowRecord
 from mlops_kit.stages.monitor.feed_faults import FeedFault, find_day_faults
-from mlops_kit.stages.monitor.incidents import IncidentSeverity, IncidentSignal
+from mlops_kit.stages.monitor.incidents import (
+    FEED_FAULT_SIGNAL,
+    IncidentSeverity,
+    IncidentSignal,
+)
 from mlops_kit.stages.monitor.label_faults import LabeledRows, find_label_fault
 from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK
 from mlops_kit.watch.alert_queue import update_incidents
@@ -27,7 +31,6 @@ from mlops_kit.watch.change_detection import encode_version_labels
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.records import WindowPerformance
 
-FEED_FAULT_SIGNAL = "feed_fault"
 _REFERENCE_PERIOD = timedelta(days=90)  # before the watch began
 _MAX_LISTED_FAULTS = 5
 

@@ -115,8 +115,8 @@ def register_incident_signal(
     title : str
         The title of the incident.
     severity : IncidentSeverity
-        How urgent the incident is: ``WARNING``, or ``CRITICAL``. Alerts and the terminal call them
-        ``watch`` and ``act``.
+        How urgent the incident is: ``WARNING``, or ``CRITICAL``. The lines of the watch and
+        ``alerts.jsonl`` have ``watch`` and ``act`` for them.
     when : SignalTime
         Look for it when a window has ended, or when the labels of a window are due.
 

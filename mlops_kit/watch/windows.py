@@ -50,9 +50,12 @@ from mlops_kit.stages.monitor.profile_scan import profile_parquet
 from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
 from mlops_kit.stages.monitor.schema import check_schema
 from mlops_kit.stages.monitor.season import DriftHistory, mark_seasonal_drift
-from mlops_kit.stages.retrain.policy import CONCEPT_DRIFT_CHECK
 from mlops_kit.stats.metrics import METRICS
-from mlops_kit.stats.monitoring_tables import OUTSIDE_SUPPORT_COLUMN, DriftStatus
+from mlops_kit.stats.monitoring_tables import (
+    CONCEPT_DRIFT_CHECK,
+    OUTSIDE_SUPPORT_COLUMN,
+    DriftStatus,
+)
 from mlops_kit.stats.weights import compute_weighted_mean
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 

@@ -33,12 +33,9 @@ from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.explain import format_setting_value
 from mlops_kit.stages.retrain.expected_gain import describe_expected_gain
+from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK
 
-# The check of realized performance, by the name under which its verdicts are stored.
-REALIZED_PERFORMANCE_CHECK = "realised"  # stored by earlier versions
-CONCEPT_DRIFT_CHECK = "gap"
-
-
+POLICY_ACTOR = "policy"  # who decided on a retraining, if it was not a person
 # Rules of stored decisions and their present names.
 _RENAMED_RULES = {"fall": "performance_drop", "gap": "concept_drift"}
 SUPERSEDED_RULE = "superseded"

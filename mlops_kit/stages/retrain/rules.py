@@ -10,15 +10,18 @@ from datetime import timedelta
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.project.config.value_types import format_duration
 from mlops_kit.stages.retrain.policy import (
-    CONCEPT_DRIFT_CHECK,
-    REALIZED_PERFORMANCE_CHECK,
     SUPERSEDED_RULE,
     RetrainingEvidence,
     RuleRole,
     register_retraining_rule,
 )
 from mlops_kit.stats.metrics import METRICS
-from mlops_kit.stats.monitoring_tables import DriftStatus, upgrade_monitoring_table
+from mlops_kit.stats.monitoring_tables import (
+    CONCEPT_DRIFT_CHECK,
+    REALIZED_PERFORMANCE_CHECK,
+    DriftStatus,
+    upgrade_monitoring_table,
+)
 
 
 @register_retraining_rule("schema", RuleRole.STOP)

@@ -29,7 +29,7 @@ from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project import loader
 from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.registry import scoring, versions
-from mlops_kit.stages.retrain.policy import CONCEPT_DRIFT_CHECK, REALIZED_PERFORMANCE_CHECK
+from mlops_kit.stats.monitoring_tables import CONCEPT_DRIFT_CHECK, REALIZED_PERFORMANCE_CHECK
 from mlops_kit.watch import loop, retraining
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 from tests.support import watched_project as watched

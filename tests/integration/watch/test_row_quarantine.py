@@ -14,8 +14,9 @@ from mlops_kit.data import source
 from mlops_kit.data.splits import split_rows
 from mlops_kit.db.tables import IncidentRecord
 from mlops_kit.project import loader
+from mlops_kit.stages.monitor.incidents import FEED_FAULT_SIGNAL
 from mlops_kit.watch import loop
-from mlops_kit.watch.row_quarantine import FEED_FAULT_SIGNAL, quarantine_faulty_days
+from mlops_kit.watch.row_quarantine import quarantine_faulty_days
 from tests.support import watched_project as watched
 
 FAULTY_DAY = "2024-02-09"

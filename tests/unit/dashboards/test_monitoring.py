@@ -31,6 +31,7 @@ from mlops_kit.dashboards.monitoring_head import (
     summarize_performance,
 )
 from mlops_kit.dashboards.monitoring_page import MonitoringPage
+from mlops_kit.dashboards.monitoring_records import count_windows
 from mlops_kit.dashboards.text_formats import format_clock_time, format_period
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import IncidentRecord, PredictionRecord, RetrainingRecord, WindowRecord
@@ -461,3 +462,17 @@ def test_action_that_starts_a_run_is_refused_where_no_notebook_can_run(
         take_action("ann", {"reason": "why"})
     assert error.value.hint == 'pip install "mlops-kit[train]"'
     assert query_records(healthy_project, sa.select(RetrainingRecord)) == []
+
+
+@pytest.mark.parametrize(
+    ("signal", "expected"),
+    [("drift", 3), ("promotion_stopped", None), ("feed_fault", None), ("no_rows", None)],
+)
+def test_incident_counts_windows_only_if_it_is_about_them(
+    signal: str, expected: int | None
+) -> None:
+    incident = IncidentRecord(
+        "flights", signal, "watch", "A title", "A message.", "2024-03-04", "2024-03-04"
+    )
+    incident.window_count = 3
+    assert count_windows(incident) == expected

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -112,6 +113,26 @@ def test_of_two_that_take_an_expired_lease_at_once_one_succeeds(project: Project
     now = datetime.now(UTC)
     contenders = [WatchLease(project, ""), WatchLease(project, "")]
     assert [contender._store(seen_by_both, now) for contender in contenders] == [True, False]
+
+
+def test_error_names_the_watch_that_was_faster_and_not_the_dead_one(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = acquire_elsewhere(project)
+    dead._stop.set()
+    with open_transaction(project) as transaction:
+        transaction.execute(sa.update(WatchLeaseRecord).values(host="dead-host"))
+    set_age(project, 2 * LEASE_DURATION)
+    store = WatchLease._store
+
+    def store_too_late(lease: WatchLease, *seen: Any) -> bool:
+        assert store(WatchLease(project, ""), *seen)
+        return store(lease, *seen)
+
+    monkeypatch.setattr(WatchLease, "_store", store_too_late)
+    with pytest.raises(RunFailedError, match=r"is running on .*last seen 0 seconds") as raised:
+        acquire_elsewhere(project)
+    assert "dead-host" not in str(raised.value)
 
 
 def test_file_system_without_locks_leaves_it_to_the_lease(

@@ -15,10 +15,10 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.retrain import policy
 from mlops_kit.stages.retrain.blocked_retraining import describe_blocked_retraining
 from mlops_kit.stages.retrain.policy import (
-    REALIZED_PERFORMANCE_CHECK,
     RetrainingDecision,
     RetrainingEvidence,
 )
+from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK
 
 DRIFT_COLUMNS = ["column", "status", "missing_reference", "missing_current"]
 NO_DRIFT = Table("Drift", "", pd.DataFrame([("a", "no drift", 0.0, 0.0)], columns=DRIFT_COLUMNS))
