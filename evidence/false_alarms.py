@@ -7,7 +7,8 @@
 
 A year of a model is 52 windows of seven days. An incident is a column that raises an alert in two
 of three windows in a row; ``mlops watch`` asks for an estimated cost as well, which is left out
-here, so that its incidents are no more. The reference has four weeks of rows of the same volume.
+here, so that its incidents are no more. The reference has four weeks of rows of the same volume; in
+`shift-1000-of-1000` it has one. The scenarios `joint` count joint drift as one more column.
 Outcomes are stored by seed in ``build/false_alarms.json`` until a tracked file changes.
 
 Exit codes: 0 if all bars hold on the seeds that ran, 1 if one does not.
@@ -32,6 +33,7 @@ from mlops_kit.project.config.monitoring import MonitorConfig, WatchConfig
 from mlops_kit.stages.monitor.column_bins import make_column_bins
 from mlops_kit.stages.monitor.drift import measure_drift
 from mlops_kit.stages.monitor.drift_sides import DriftDesign, SideDays
+from mlops_kit.stages.monitor.joint_drift import measure_joint_drift
 from mlops_kit.stages.monitor.profiles import profile_rows
 from mlops_kit.stages.monitor.season import DriftHistory, mark_seasonal_drift
 
@@ -43,6 +45,8 @@ WINDOWS = 52
 WINDOW_DAYS = 7
 REFERENCE_DAYS = 28
 SHIFTED_COLUMN = "c00"
+JOINT_COLUMNS = 20
+JOINT_DRIFT = "all columns jointly"
 SEASON_AMPLITUDE = 0.5
 DAYS_PER_YEAR = 365.25
 MAX_INCIDENTS_PER_YEAR = 1.0
@@ -125,19 +129,42 @@ def summarize_year(
 
 
 def simulate_numbers(
-    seed: int, rows: int, day_sd: float = 0.0, shift: float = 0.0, expected: tuple[str, ...] = ()
+    seed: int,
+    rows: int,
+    day_sd: float = 0.0,
+    shift: float = 0.0,
+    expected: tuple[str, ...] = (),
+    reference_days: int = REFERENCE_DAYS,
 ) -> Year:
     """Simulate a year of normal columns, one of which may be shifted."""
     rng = np.random.default_rng(seed)
-    reference, reference_days = make_numbers(rng, REFERENCE_DAYS, rows, day_sd)
+    reference, days_of_reference = make_numbers(rng, reference_days, rows, day_sd)
     statuses = []
     for _ in range(WINDOWS):
         current, days = make_numbers(rng, WINDOW_DAYS, rows, day_sd)
         current[SHIFTED_COLUMN] += shift
-        design = DriftDesign(SideDays(reference_days, days))
+        design = DriftDesign(SideDays(days_of_reference, days))
         data = measure_drift(reference, current, reference.columns, LIMITS, seed, design).data
         statuses.append(data.set_index("column")["status"])
     return summarize_year(statuses, SHIFTED_COLUMN if shift else "", expected)
+
+
+def simulate_joint(seed: int, rows: int, day_sd: float = 0.0, correlation: float = 0.0) -> Year:
+    """Simulate a year of joint drift: the first two columns may depend on one another."""
+    rng = np.random.default_rng(seed)
+    first, second, *_ = names = [f"c{number:02d}" for number in range(JOINT_COLUMNS)]
+    reference, reference_days = make_numbers(rng, REFERENCE_DAYS, rows, day_sd)
+    statuses = []
+    for _ in range(WINDOWS):
+        current, days = make_numbers(rng, WINDOW_DAYS, rows, day_sd)
+        own_part = np.sqrt(1 - correlation**2) * current[second]
+        current[second] = correlation * current[first] + own_part
+        design = DriftDesign(SideDays(reference_days, days), other_tests=1)
+        table = measure_drift(reference, current, names, LIMITS, seed, design)
+        joint = measure_joint_drift(reference, current, table, LIMITS, seed, design)
+        status = table.data.set_index("column")["status"]
+        statuses.append(pd.concat([status, pd.Series({JOINT_DRIFT: joint.status})]))
+    return summarize_year(statuses, JOINT_DRIFT if correlation else "", ("warning", "alert"))
 
 
 def simulate_season(seed: int, rows: int) -> Year:
@@ -213,6 +240,19 @@ SCENARIOS = {
     "shift-1000": Scenario(
         partial(simulate_numbers, rows=1_000, shift=0.2, expected=("warning", "alert")), True
     ),
+    "shift-1000-of-1000": Scenario(
+        partial(
+            simulate_numbers,
+            rows=1_000,
+            shift=0.2,
+            expected=("warning", "alert"),
+            reference_days=WINDOW_DAYS,
+        ),
+        True,
+    ),
+    "joint-1000": Scenario(partial(simulate_joint, rows=1_000)),
+    "joint-days-1000": Scenario(partial(simulate_joint, rows=1_000, day_sd=0.3)),
+    "joint-dependence-1000": Scenario(partial(simulate_joint, rows=1_000, correlation=0.5), True),
     "shift-100000": Scenario(
         partial(simulate_numbers, rows=100_000, shift=0.2, expected=("alert",)), True
     ),

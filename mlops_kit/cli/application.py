@@ -59,6 +59,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "predict": model_commands.predict_command,
     "serve": service_commands.serve_command,
     "watch": service_commands.watch_command,
+    "drift": service_commands.drift_command,
     "dashboard": service_commands.dashboard_command,
     "report": service_commands.report_command,
     "lab": project_commands.lab_command,

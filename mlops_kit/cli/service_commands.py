@@ -1,4 +1,4 @@
-"""Long-running commands, ``serve``, ``watch`` and ``dashboard``, and the static ``report``."""
+"""Commands about a model in service: ``serve``, ``watch``, ``drift``, dashboards and reports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlops_kit.cli import output
-from mlops_kit.cli.options import ProjectOption
+from mlops_kit.cli.options import JsonOption, ProjectOption
 from mlops_kit.core.errors import KitError
 
 if TYPE_CHECKING:
@@ -113,6 +113,29 @@ def _serve_watch_metrics(loaded: Project, port: int) -> None:
 
     _, address = telemetry.start_metrics_server(loaded, port)
     output.print_text(f"Metrics: {address}")
+
+
+def drift_command(
+    project: ProjectOption = "",
+    window: Annotated[
+        str, typer.Option(help="Length of a window in whole days, such as 14d or 4w")
+    ] = "30d",
+    version: Annotated[str, typer.Option(help="Version; default: the one watched last")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Compare what the watch has seen with the reference, in windows of another length.
+
+    Stored profiles are compared; no prediction is read again.
+    """
+    from mlops_kit.project import loader
+    from mlops_kit.watch import drift_profiles
+
+    loaded = loader.load_project(project or None)
+    table = drift_profiles.measure_window_drifts(loaded, window, version)
+    if as_json:
+        output.print_json(table.to_json_dict())
+    else:
+        output.print_text(repr(table))
 
 
 def dashboard_command(

@@ -19,9 +19,9 @@ from mlops_kit.dashboards.monitoring_data import (
     ENDPOINT_ORIGIN,
     MAX_DELAY_LABELS,
     REQUEST_DAYS,
-    DriftRow,
     MonitoredWindow,
 )
+from mlops_kit.dashboards.monitoring_drift import format_share, show_drift, show_slices
 from mlops_kit.dashboards.monitoring_records import (
     count_windows,
     describe_retraining_policy,
@@ -56,10 +56,8 @@ from mlops_kit.dashboards.view_models import (
     PairsView,
     make_column_name,
     make_day_cell,
-    make_notes,
     make_optional_table,
     make_paragraph,
-    make_sentence,
     make_status,
     make_table,
     make_titled_cell,
@@ -70,9 +68,7 @@ from mlops_kit.watch.records import WindowPerformance
 
 _MAX_VOLUME_DAYS = 60
 _MAX_SCHEMA_WINDOWS = 60
-_MAX_SHOWN_P_VALUE_PRECISION = 0.001
 _SCHEMA_CHECK = "schema"
-_NO_WINDOW_NOTE = "No window with rows to compare has ended yet."
 
 
 def build_performance_tab(context: MonitoringContext) -> Html:
@@ -167,81 +163,15 @@ def build_drift_tab(context: MonitoringContext) -> Html:
     cards = []
     if context.data.last_window is not None:
         cards.append(build_card("Checks", lambda: _show_checks(context), REFRESH_COMMAND))
-    cards.append(build_card("Drift by feature", lambda: _show_drift(context), REFRESH_COMMAND))
+    cards.append(build_card("Drift by feature", lambda: show_drift(context), REFRESH_COMMAND))
+    if context.data.last_window is not None and context.data.last_window.monitoring.slices:
+        cards.append(build_card("Drift by slice", lambda: show_slices(context), REFRESH_COMMAND))
     return Html(GridView(tuple(cards)))
 
 
 def _show_checks(context: MonitoringContext) -> CardContent:
     window = context.data.windows[-1]
     return CardContent(count_checks(window.verdicts), make_check_table(window.verdicts))
-
-
-def _show_drift(context: MonitoringContext) -> CardContent:
-    """Show the drift of the newest window, column by column."""
-    window = context.data.last_window
-    if window is None or not window.drift_rows:
-        return CardContent(_NO_WINDOW_NOTE)
-    table = window.monitoring.drift
-    period = format_period(window.start, window.end, context.zone)
-    note = Html(
-        "{}, {:,} rows of version {}. {} An alert needs an effect of {:g} and significance. The "
-        "cost is estimated only for columns that drifted."
-    ).format(
-        period,
-        window.monitoring.rows,
-        window.version,
-        make_sentence(table),
-        context.config.monitor.alert_effect,
-    )
-    joint_cost = window.monitoring.joint_cost
-    if joint_cost is not None:
-        joint_text = "is not known: window and reference hardly overlap"
-        if joint_cost.cost is not None:
-            joint_text = f"is about {format_number(joint_cost.cost)} of {context.metric.title}"
-        note += (
-            f" The cost of the joint drift of all features {joint_text} (effective sample: "
-            f"{joint_cost.effective_rows:,} reference rows; a classifier tells the window from the "
-            f"reference with ROC-AUC {format_number(joint_cost.domain_auc)})."
-        )
-    headings = (
-        "Column",
-        "Kind",
-        "Status",
-        "Effect",
-        f"Cost in {context.metric.title}",
-        "Adjusted p",
-        "Missing",
-        "Explanation",
-    )
-    rows = [_make_drift_cells(row) for row in window.drift_rows]
-    drift_table = make_table(headings, rows, [3, 4, 5, 6], "Drift by feature")
-    return CardContent(note, (drift_table, *make_notes(table)))
-
-
-def _make_drift_cells(row: DriftRow) -> tuple[object, ...]:
-    """Make the cells of a column's drift."""
-    cost = format_optional(row.cost, format_number)
-    if row.outside_support:
-        cost = "unknown: outside the training support"
-    missing = f"{_format_share(row.missing_reference)} → {_format_share(row.missing_current)}"
-    status = row.status.replace("_", " ")
-    p_value = _format_p_value(row.adjusted_p)
-    name = make_column_name(row.column)
-    return name, row.kind, status, row.effect, cost, p_value, missing, row.explanation
-
-
-def _format_share(share: float | None) -> str:
-    """Format a share that may be unknown."""
-    return "unknown" if share is None else format_percent(share)
-
-
-def _format_p_value(p_value: float | None) -> str:
-    """Format a p-value; a tiny one by its bound."""
-    if p_value is None:
-        return ""
-    if p_value < _MAX_SHOWN_P_VALUE_PRECISION:
-        return f"< {_MAX_SHOWN_P_VALUE_PRECISION:g}"
-    return format_number(p_value)
 
 
 def build_data_tab(context: MonitoringContext) -> Html:
@@ -295,9 +225,9 @@ def _show_missing_values(context: MonitoringContext) -> CardContent:
     rows = []
     for increase, row in changes:
         mark = make_status(Color.WARNING, "◆ more") if increase > limit else ""
-        reference_share = _format_share(row.missing_reference)
+        reference_share = format_share(row.missing_reference)
         name = make_column_name(row.column)
-        rows.append((name, reference_share, _format_share(row.missing_current), mark))
+        rows.append((name, reference_share, format_share(row.missing_current), mark))
     headings = ("Column", "Reference", "Now", "")
     return CardContent(note, (make_table(headings, rows, [1, 2], "Missing values"),))
 

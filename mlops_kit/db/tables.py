@@ -164,6 +164,19 @@ class WindowRecord(_NumberedRow, Base):
     realized_json: Mapped[str | None] = mapped_column("settled", default=None)
 
 
+class DriftProfileRecord(_NumberedRow, Base):
+    """The rows of a window by day, in the bins of a version's reference.
+
+    The record with an empty ``window_start`` has the bins and the reference itself.
+    """
+
+    __tablename__ = "drift_profiles"
+    __table_args__ = (sa.UniqueConstraint("model", "version", "window_start"),)
+    version: Mapped[str]
+    window_start: Mapped[str]
+    profile_json: Mapped[str]
+
+
 class IncidentRecord(_NumberedRow, Base):
     """A problem that someone should know about; at most one is open per model and signal."""
 

@@ -40,6 +40,7 @@ from mlops_kit.stats.monitoring_tables import CONCEPT_DRIFT_CHECK, REALIZED_PERF
 from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.change_detection import encode_version_labels, find_suspected_change
 from mlops_kit.watch.context import WatchContext
+from mlops_kit.watch.drift_profiles import add_window_profile
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 from mlops_kit.watch.retraining import (
     count_new_labels,
@@ -57,6 +58,7 @@ from mlops_kit.watch.windows import (
     ReferenceData,
     analyze_labeled_window,
     analyze_unlabeled_window,
+    profile_window,
 )
 
 _BLOCKED_SIGNAL = "retraining_blocked"
@@ -172,6 +174,13 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
         monitoring=monitoring,
     )
     signals = _detect_signals(context, evidence, reference)
+    profile = profile_window(
+        reference,
+        rows,
+        feature_values,
+        window_predictions.sampling,
+        context.config,
+    )
     with open_transaction(context.project) as transaction:
         transaction.add(
             WindowRecord(
@@ -183,6 +192,7 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
                 monitoring_json=monitoring_json,
             )
         )
+        add_window_profile(transaction, evidence, profile, reference.profile)
         incident_lines = update_incidents(
             transaction,
             context.config,

@@ -14,6 +14,7 @@ from typing import Any
 from mlops_kit.core.results import CheckOutcome, Interval, Table, Verdicts
 from mlops_kit.core.serialization import from_json_value, to_json_value
 from mlops_kit.stages.monitor.joint_cost import JointCost
+from mlops_kit.stages.monitor.joint_drift import JointDrift
 from mlops_kit.stages.retrain.policy import RetrainingDecision
 from mlops_kit.stats.monitoring_tables import upgrade_monitoring_table
 
@@ -61,6 +62,11 @@ class WindowMonitoring:
         records of earlier versions.
     joint_cost : JointCost or None
         What the joint drift of all features costs; None where nothing drifted.
+    joint_drift : JointDrift or None
+        Whether a classifier tells the window from the reference; None in records of earlier
+        versions.
+    slices : Table or None
+        Drift by slice; None without ``review.slices``.
     """
 
     rows: int
@@ -76,6 +82,8 @@ class WindowMonitoring:
     estimation_method: str = ""
     estimation_note: str = ""
     joint_cost: JointCost | None = None
+    joint_drift: JointDrift | None = None
+    slices: Table | None = None
 
     def to_json(self) -> str:
         """Convert to the JSON text that the database stores."""
@@ -99,6 +107,8 @@ class WindowMonitoring:
             estimation_method=stored.get("estimation_method", ""),
             estimation_note=stored.get("estimation_note", ""),
             joint_cost=stored.get("joint_cost"),
+            joint_drift=stored.get("joint_drift"),
+            slices=stored.get("slices"),
         )
 
     @staticmethod

@@ -5,8 +5,6 @@ A window is analyzed once when it has ended, and once more when its labels are d
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +20,7 @@ from mlops_kit.core.tasks import (
     to_score_column,
 )
 from mlops_kit.data.column_kinds import infer_statistical_kind
-from mlops_kit.data.columns import ROW_ID, list_feature_columns
+from mlops_kit.data.columns import ROW_ID, get_row_days, list_feature_columns
 from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.data.splitters import get_sampling_design
 from mlops_kit.project.artifacts import read_artifact
@@ -30,7 +28,7 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.project.run_folder import list_artifacts
 from mlops_kit.registry.versions import ModelVersion
-from mlops_kit.stages.monitor import alerts, drift, estimate
+from mlops_kit.stages.monitor import alerts
 from mlops_kit.stages.monitor.column_bins import COUNTED_KINDS, make_column_bins
 from mlops_kit.stages.monitor.drift_sides import (
     SCORE_COLUMN,
@@ -38,29 +36,30 @@ from mlops_kit.stages.monitor.drift_sides import (
     make_side_days,
     replace_class_probabilities,
 )
-from mlops_kit.stages.monitor.drift_tests import SideWeights, make_side_weights
-from mlops_kit.stages.monitor.joint_cost import JointCost, estimate_joint_cost
+from mlops_kit.stages.monitor.drift_tests import make_side_weights
+from mlops_kit.stages.monitor.joint_checks import check_joint_drift, check_slice_drift
 from mlops_kit.stages.monitor.performance_estimate import (
     OutcomeModel,
     WindowRows,
     estimate_performance,
     fit_outcome_model,
 )
+from mlops_kit.stages.monitor.profile_records import ReferenceProfile
 from mlops_kit.stages.monitor.profile_scan import profile_parquet
+from mlops_kit.stages.monitor.profiles import DriftProfile, profile_rows
 from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
 from mlops_kit.stages.monitor.schema import check_schema
-from mlops_kit.stages.monitor.season import DriftHistory, mark_seasonal_drift
+from mlops_kit.stages.monitor.season import DriftHistory
 from mlops_kit.stats.metrics import METRICS
-from mlops_kit.stats.monitoring_tables import (
-    CONCEPT_DRIFT_CHECK,
-    OUTSIDE_SUPPORT_COLUMN,
-    DriftStatus,
-)
+from mlops_kit.stats.monitoring_tables import CONCEPT_DRIFT_CHECK
 from mlops_kit.stats.weights import compute_weighted_mean
+from mlops_kit.watch.drift_profiles import load_reference_profile
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
-
-# Outcomes of a drift test after which the cost of the drift is estimated.
-_COSTED_DRIFT_STATUSES = (DriftStatus.ALERT, DriftStatus.WARNING)
+from mlops_kit.watch.window_drift import (
+    compare_window_distributions,
+    estimate_window_joint_cost,
+    measure_window_drift,
+)
 
 
 class ReferenceData(NamedTuple):
@@ -74,18 +73,28 @@ class ReferenceData(NamedTuple):
         Reference performance: the headline metric that the review measured.
     outcomes : OutcomeModel
         What the labels of new rows are drawn from, fitted on the held-out rows.
+    profile : ReferenceProfile
+        The bins in which windows are compared, the profile of the rows in them, and that of all
+        rows that the version was made from.
     classes : tuple
         The classes in the order of the version's codes; empty for a regression.
-    history : DriftHistory or None
-        The profile by day of the rows that the version was made from; None if rows have weights.
     """
 
     feature_names: list[str]
     rows: pd.DataFrame
     performance: Interval | None
     outcomes: OutcomeModel
+    profile: ReferenceProfile
     classes: tuple[Any, ...] = ()
-    history: DriftHistory | None = None
+
+    @property
+    def history(self) -> DriftHistory | None:
+        """The profile of the rows that the version was made from; None if rows have weights."""
+        profile = self.profile.history
+        if profile is None:
+            return None
+        bins = {name: self.profile.bins[name] for name in profile.counts}
+        return DriftHistory(bins, profile)
 
 
 def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
@@ -122,29 +131,83 @@ def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
         rows=held_out_rows,
         performance=get_reference_performance(quality, config),
         outcomes=fit_outcome_model(held_out_rows, list(version.features), config),
-        classes=version.classes,
-        history=_profile_history(
-            run / known_artifacts["features"].path, held_out_rows, version.features, config
+        profile=_profile_reference(
+            project,
+            version,
+            run / known_artifacts["features"].path,
+            held_out_rows,
         ),
+        classes=version.classes,
     )
 
 
-def _profile_history(
+def _profile_reference(
+    project: Project,
+    version: ModelVersion,
     file: Path,
     held_out_rows: pd.DataFrame,
-    features: Iterable[str],
-    config: ProjectConfig,
-) -> DriftHistory | None:
-    """Profile the features of all rows by day, in the bins of the held-out rows."""
-    if config.time is None or config.weight is not None:
-        return None
+) -> ReferenceProfile:
+    """Load the stored profile of a version's reference, or make it from its rows."""
+    stored = load_reference_profile(project, version.version)
+    if stored is not None:
+        return stored
+    config = project.config
+    features = [name for name in version.features if name in held_out_rows]
+    compared = replace_class_probabilities(
+        held_out_rows[[*features, SCORE_COLUMN]], version.classes
+    )
     bins = {}
-    for name in features:
-        if name in held_out_rows:
-            kind = infer_statistical_kind(held_out_rows[name])
-            if kind in COUNTED_KINDS:
-                bins[name] = make_column_bins(held_out_rows[name], kind)
-    return DriftHistory(bins, profile_parquet(file, bins, config.time, config.timezone))
+    for name in compared:
+        kind = infer_statistical_kind(compared[name])
+        if kind in COUNTED_KINDS:
+            bins[name] = make_column_bins(compared[name], kind)
+    history = None
+    if config.time is not None and config.weight is None:
+        feature_bins = {name: bins[name] for name in features if name in bins}
+        history = profile_parquet(file, feature_bins, config.time, config.timezone)
+    days = get_row_days(held_out_rows, config) if config.time in held_out_rows else None
+    weights = get_row_weights(held_out_rows, config)
+    return ReferenceProfile(bins, profile_rows(compared, bins, days, weights), history)
+
+
+def profile_window(
+    reference: ReferenceData,
+    predictions: pd.DataFrame,
+    inputs: pd.DataFrame,
+    sampling: pd.DataFrame,
+    config: ProjectConfig,
+) -> DriftProfile:
+    """Profile the predictions of a window by day, in the bins of its version's reference.
+
+    Parameters
+    ----------
+    reference : ReferenceData
+        What the version was evaluated on.
+    predictions, inputs, sampling : DataFrame
+        As of ``analyze_unlabeled_window``.
+    config : ProjectConfig
+        The project's settings.
+    """
+    bins = reference.profile.bins
+    current = _make_current_rows(reference, predictions, inputs)
+    current = current.reindex(columns=list(bins))
+    return profile_rows(
+        current,
+        bins,
+        get_row_days(sampling, config),
+        get_row_weights(sampling, config),
+    )
+
+
+def _make_current_rows(
+    reference: ReferenceData,
+    predictions: pd.DataFrame,
+    inputs: pd.DataFrame,
+) -> pd.DataFrame:
+    """Combine the features of a window with its scores, or its predicted classes."""
+    scores = to_score_array(predictions[SCORE_COLUMN])
+    with_scores = inputs.assign(**{SCORE_COLUMN: to_score_column(scores)})
+    return replace_class_probabilities(with_scores, reference.classes)
 
 
 def analyze_unlabeled_window(
@@ -174,13 +237,11 @@ def analyze_unlabeled_window(
         reference.rows[[*compared_features, SCORE_COLUMN]], reference.classes
     )
     scores = to_score_array(predictions[SCORE_COLUMN])
-    current = replace_class_probabilities(
-        inputs.assign(**{SCORE_COLUMN: to_score_column(scores)}), reference.classes
-    )
+    current = _make_current_rows(reference, predictions, inputs)
     design = get_sampling_design(sampling, config)
     weights = make_side_weights(get_row_weights(reference.rows, config), design.weights)
     drift_design = DriftDesign(make_side_days(reference.rows, sampling, config), weights)
-    drift_table = _measure_drift_with_cost(
+    measured = measure_window_drift(
         reference,
         expected,
         current,
@@ -189,13 +250,21 @@ def analyze_unlabeled_window(
     )
     estimated = estimate_performance(
         reference.outcomes,
-        WindowRows(predictions[SCORE_COLUMN], inputs, design),
+        WindowRows(
+            predictions[SCORE_COLUMN],
+            inputs,
+            design,
+            domain=measured.domain,
+        ),
     )
     verdicts = [
         check_schema(expected, current),
-        alerts.check_feature_drift(drift_table, config),
-        alerts.check_prediction_drift(drift_table, config),
+        alerts.check_feature_drift(measured.table, config),
+        alerts.check_prediction_drift(measured.table, config),
+        check_joint_drift(measured.joint, config),
     ]
+    if measured.slices is not None:
+        verdicts.append(check_slice_drift(measured.slices))
     return WindowMonitoring(
         rows=len(predictions),
         flagged_share=_compute_flagged_share(predictions["decision"], design.weights, config),
@@ -203,106 +272,14 @@ def analyze_unlabeled_window(
         estimated=estimated.interval,
         estimation_method=estimated.method.value,
         estimation_note=estimated.note,
-        drift=drift_table,
-        sketches=_compare_distributions(expected, current, weights),
+        drift=measured.table,
+        sketches=compare_window_distributions(expected, current, weights),
         verdicts=Verdicts.from_verdicts(verdicts),
         rows_by_version=rows_by_version,
-        joint_cost=_estimate_joint_cost(drift_table, estimated.interval, reference, inputs, config),
+        joint_cost=estimate_window_joint_cost(measured, estimated.interval, reference, config),
+        joint_drift=measured.joint,
+        slices=measured.slices,
     )
-
-
-def _estimate_joint_cost(
-    drift_table: Table,
-    estimated: Interval,
-    reference: ReferenceData,
-    inputs: pd.DataFrame,
-    config: ProjectConfig,
-) -> JointCost | None:
-    """Estimate what the joint drift costs, where a column or the estimate has changed."""
-    has_changed = _has_estimate_dropped(estimated, reference, config)
-    if len(drift_table.data):
-        has_changed |= bool(drift_table.data["status"].isin(_COSTED_DRIFT_STATUSES).any())
-    if not has_changed:
-        return None
-    return estimate_joint_cost(
-        reference.rows,
-        inputs,
-        [name for name in reference.feature_names if name in reference.rows],
-        config,
-        get_row_weights(reference.rows, config),
-    )
-
-
-def _has_estimate_dropped(
-    estimated: Interval, reference: ReferenceData, config: ProjectConfig
-) -> bool:
-    """Whether the estimate is worse than the reference performance by more than the margin."""
-    reviewed = reference.performance.value if reference.performance else None
-    if estimated.value is None or reviewed is None:
-        return False
-    gain = METRICS[config.headline_metric].compute_gain(estimated.value, reviewed)
-    return gain < -config.review.margin
-
-
-def _compare_distributions(
-    expected: pd.DataFrame,
-    current: pd.DataFrame,
-    weights: SideWeights | None,
-) -> dict[str, Any]:
-    """Compare the distributions of the columns that both sides have, for charts."""
-    sketches = {}
-    for name in expected:
-        if name in current and len(current):
-            sketches[str(name)] = estimate.compare_distributions(
-                expected[name], current[name], weights
-            )
-    return sketches
-
-
-def _measure_drift_with_cost(
-    reference: ReferenceData,
-    expected: pd.DataFrame,
-    current: pd.DataFrame,
-    config: ProjectConfig,
-    design: DriftDesign,
-) -> Table:
-    """Measure drift by feature, and estimate what the drift of each costs."""
-    table = drift.measure_drift(
-        expected,
-        current,
-        expected.columns,
-        config.monitor,
-        config.seed,
-        design,
-    )
-    drifted_columns = []
-    if len(table.data) and reference.history is not None and design.days is not None:
-        table = mark_seasonal_drift(
-            table,
-            reference.history,
-            current,
-            design.days.current,
-            config.monitor,
-        )
-    if len(table.data):
-        is_costed = table.data["status"].isin(_COSTED_DRIFT_STATUSES)
-        drifted_columns = table.data.loc[is_costed, "column"].tolist()
-    cost_by_column: dict[str, float] = {}
-    if reference.rows[config.target].notna().any() and len(current):
-        cost_by_column = estimate.estimate_drift_costs(
-            reference.rows,
-            current,
-            drifted_columns,
-            config,
-            design.weights,
-        )
-    columns = table.data["column"]
-    costs = [cost_by_column.get(column, math.nan) for column in columns]
-    # A drifted column of labeled rows has no cost only where the reference has no rows like them.
-    is_outside = [math.isnan(cost_by_column.get(column, 0.0)) for column in columns]
-    data = table.data.assign(cost=costs)
-    data[OUTSIDE_SUPPORT_COLUMN] = is_outside
-    return replace(table, data=data)
 
 
 def _compute_flagged_share(

@@ -14,24 +14,31 @@ from mlops_kit.stages.monitor.drift_sides import (
     get_drift_weights,
     select_reference_and_current,
 )
+from mlops_kit.stages.monitor.joint_checks import check_joint_drift, check_slice_drift
+from mlops_kit.stages.monitor.joint_drift import measure_joint_drift
 from mlops_kit.stages.monitor.realized import (
     get_reference_performance,
     measure_performance_by_day,
     measure_realized_performance,
 )
 from mlops_kit.stages.monitor.schema import check_schema
+from mlops_kit.stages.monitor.slice_drift import measure_slice_drift
 
 __all__ = [
     "append_alerts",
     "build_alert_records",
+    "check_joint_drift",
     "check_schema",
+    "check_slice_drift",
     "get_drift_design",
     "get_drift_weights",
     "get_reference_performance",
     "make_monitoring_verdicts",
     "measure_drift",
+    "measure_joint_drift",
     "measure_performance_by_day",
     "measure_realized_performance",
+    "measure_slice_drift",
     "select_reference_and_current",
     "summarize_monitoring",
 ]

@@ -41,14 +41,19 @@ def make_monitoring_verdicts(
     realized: Table,
     schema: Verdict,
     config: ProjectConfig,
+    others: Iterable[Verdict] = (),
 ) -> Verdicts:
-    """Make all verdicts of monitoring, the worst first."""
+    """Make all verdicts of monitoring, the worst first.
+
+    ``others`` are further ones, such as those of ``check_joint_drift`` and ``check_slice_drift``.
+    """
     return Verdicts.from_verdicts(
         [
             schema,
             check_feature_drift(drift, config),
             check_prediction_drift(drift, config),
             check_realized_performance(realized, config),
+            *others,
         ]
     )
 

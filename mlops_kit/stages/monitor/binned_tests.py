@@ -80,17 +80,18 @@ class _Distances(NamedTuple):
     ----------
     distance : float
         The largest distance of the distribution functions.
-    rank_shift : float
-        P(reference < current) + P(equal)/2 - 1/2.
-    rank_variance : float
-        Variance of a row's relative rank among all rows.
+    score_shift : float
+        Difference of the mean normal scores: of normal distributions, the shift in their standard
+        deviations.
+    score_variance : float
+        Variance of a row's normal score among all rows.
     effects : DesignEffects
-        Those of the relative rank, then of its distance from the middle.
+        Those of the normal score, of the relative rank, and of its distance from the middle.
     """
 
     distance: float
-    rank_shift: float
-    rank_variance: float
+    score_shift: float
+    score_variance: float
     effects: DesignEffects
     reference_rows: float
     current_rows: float
@@ -106,22 +107,46 @@ def _measure_distances(column: CountedColumn) -> _Distances:
     reference_rows = reference.sum()
     current_rows = current.sum()
     together = (reference + current) / (reference_rows + current_rows)
-    ranks = together.cumsum() - together / 2
+    upper_ranks = together.cumsum()
+    ranks = upper_ranks - together / 2
+    scores = _compute_normal_scores(upper_ranks, together)
     reference_shares = reference / reference_rows
     current_shares = current / current_rows
     distribution_gap = np.abs((reference_shares - current_shares).cumsum())
     effects = estimate_design_effects(
         reference_days,
         current_days,
-        np.column_stack([ranks, np.abs(ranks - 0.5)]),
+        np.column_stack([scores, ranks, np.abs(ranks - 0.5)]),
     )
     return _Distances(
         distance=min(1.0, float(distribution_gap.max())),
-        rank_shift=float(((current_shares - reference_shares) * ranks).sum()),
-        rank_variance=float((together * (ranks - 0.5) ** 2).sum()),
+        score_shift=float(((current_shares - reference_shares) * scores).sum()),
+        score_variance=float((together * scores**2).sum()),
         effects=effects,
         reference_rows=float(reference_rows),
         current_rows=float(current_rows),
+    )
+
+
+def _compute_normal_scores(upper_ranks: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Compute the mean normal score of the rows in each bin; their mean over all rows is zero.
+
+    Parameters
+    ----------
+    upper_ranks : ndarray
+        The relative rank at the upper end of each bin.
+    shares : ndarray
+        The share of all rows in each bin.
+    """
+    from scipy import special
+
+    ends = special.ndtri(np.clip(np.append(0.0, upper_ranks), 0.0, 1.0))
+    densities = np.exp(-(ends**2) / 2) / math.sqrt(2 * math.pi)
+    return np.divide(
+        densities[:-1] - densities[1:],
+        shares,
+        out=np.zeros_like(shares),
+        where=shares > 0,
     )
 
 
@@ -171,14 +196,16 @@ def measure_ranks(column: CountedColumn) -> BinnedResult:
     effects = distances.effects
     reference_part = float(effects.reference[0]) / distances.reference_rows
     current_part = float(effects.current[0]) / distances.current_rows
-    variance = distances.rank_variance * (reference_part + current_part)
+    variance = distances.score_variance * (reference_part + current_part)
     location_p = 1.0
     if variance > 0:
-        deviation = abs(distances.rank_shift) / math.sqrt(variance)
+        deviation = abs(distances.score_shift) / math.sqrt(variance)
         normal_p = math.erfc(deviation / math.sqrt(2))
         location_p = float(widen_p_value(normal_p, effects.degrees_of_freedom))
-    unbiased_shift_squared = max(0.0, distances.rank_shift**2 - variance)
-    location_effect = math.sqrt(2 * unbiased_shift_squared)
+    unbiased_shift = math.sqrt(max(0.0, distances.score_shift**2 - variance))
+    # P(X < Y) - 1/2 of normal distributions with this shift.
+    rank_shift = math.erf(unbiased_shift / 2) / 2
+    location_effect = math.sqrt(2) * rank_shift
     corrected_location_p = location_p / _LOCATION_SHARE
     corrected_shape_p = shape.p_value / (1 - _LOCATION_SHARE)
     return shape._replace(

@@ -178,31 +178,37 @@ def _assign_number_bins(values: pd.Series, bins: ColumnBins) -> np.ndarray:
     """Assign numbers to bins; what is there and not a number is unseen."""
     numbers = to_numbers(values)
     assigned = assign_numbers(numbers, bins)
-    is_nan = np.isnan(numbers)
-    if is_nan.any():
-        is_missing = values.isna().to_numpy()
-        assigned[is_nan] = bins.unseen_bin
-        assigned[is_missing] = bins.missing_bin
+    if np.isnan(numbers).any():
+        is_unseen = np.isnan(numbers) & values.notna().to_numpy()
+        assigned[is_unseen] = bins.unseen_bin
     return assigned
 
 
 def assign_numbers(numbers: np.ndarray, bins: ColumnBins) -> np.ndarray:
-    """Assign numbers to bins, whatever bin those get that are NaN.
+    """Assign numbers to bins, NaN to that of missing values.
 
     With many numbers, most are looked up in a table of equal cells within the tails; only those in
-    a cell that an edge touches are searched for.
+    a cell that an edge touches, and NaN, are searched for.
     """
     low, high = bins.tails
     if len(numbers) < _MIN_TABLE_ROWS or not 0 < high - low < math.inf:
-        return np.searchsorted(bins.edges, numbers, side="left")
+        return _search_bins(numbers, bins)
     table = _make_cell_table(bins)
     with np.errstate(over="ignore", invalid="ignore"):
-        positions = (numbers - low) * (_TABLE_CELLS / (high - low))
+        positions = numbers - low
+        positions *= _TABLE_CELLS / (high - low)
         # What is far outside, or NaN, becomes a position outside the table, which is clipped.
         cells = positions.astype(np.intp)
     assigned = table.take(cells, mode="clip")
     searched = np.flatnonzero(assigned == _SEARCHED)
-    assigned[searched] = np.searchsorted(bins.edges, numbers[searched], side="left")
+    assigned[searched] = _search_bins(numbers[searched], bins)
+    return assigned
+
+
+def _search_bins(numbers: np.ndarray, bins: ColumnBins) -> np.ndarray:
+    """Search for the bin of each number; NaN is in that of missing values."""
+    assigned = np.searchsorted(bins.edges, numbers, side="left")
+    assigned[np.isnan(numbers)] = bins.missing_bin
     return assigned
 
 
@@ -210,7 +216,7 @@ def _make_cell_table(bins: ColumnBins) -> np.ndarray:
     """Make the table of the bin of each cell; the outer cells, and those with edges, have none."""
     borders = np.linspace(bins.tails[0], bins.tails[1], _TABLE_CELLS + 1)
     border_bins = np.searchsorted(bins.edges, borders, side="left")
-    table = np.full(_TABLE_CELLS, _SEARCHED)
+    table = np.full(_TABLE_CELLS, _SEARCHED, dtype=np.int16)  # small, so that it stays in the cache
     # An edge in a neighboring cell counts too, because positions are rounded.
     is_exact = border_bins[:-3] == border_bins[3:]
     table[1:-1][is_exact] = border_bins[:-3][is_exact]

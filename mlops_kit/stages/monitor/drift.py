@@ -109,7 +109,7 @@ def measure_drift(
             _classify_uncounted(row, sides, limits)
             continue
         _measure_column(row, profiles, limits, _make_row_test(row, sides, seed))
-    classify_columns(measured, limits)
+    classify_columns(measured, limits, sides.other_tests)
     return make_drift_table(measured, limits, sides.weights is not None, sides.days is not None)
 
 

@@ -100,13 +100,21 @@ class ColumnDrift:
         return values
 
 
-def classify_columns(columns: list[ColumnDrift], limits: MonitorConfig) -> None:
-    """Adjust the p-values over the columns, and classify each column that was tested."""
+def classify_columns(
+    columns: list[ColumnDrift],
+    limits: MonitorConfig,
+    other_tests: int = 0,
+) -> None:
+    """Adjust the p-values over the columns, and classify each column that was tested.
+
+    ``other_tests`` is the number of tests beside those of the columns, such as that of joint drift.
+    """
     for name in ("missing", "rare", "extreme"):
         _adjust_rate_changes(columns, name)
     tested = [column for column in columns if column.is_tested]
-    p_values = [column.p_value for column in tested]
-    for column, adjusted_p in zip(tested, _adjust_p_values(p_values), strict=True):
+    # A test that is not known yet counts as one without an effect, which is conservative.
+    p_values = [column.p_value for column in tested] + [1.0] * other_tests
+    for column, adjusted_p in zip(tested, adjust_p_values(p_values), strict=False):
         column.adjusted_p = adjusted_p
     for column in columns:
         changes = _list_changes(column, limits)
@@ -114,8 +122,8 @@ def classify_columns(columns: list[ColumnDrift], limits: MonitorConfig) -> None:
             column.classify(_choose_classification(column, changes, limits))
 
 
-def _adjust_p_values(p_values: list[float]) -> list[float]:
-    """Adjust p-values over the columns (Benjamini & Hochberg, JRSS B 57 (1995))."""
+def adjust_p_values(p_values: list[float]) -> list[float]:
+    """Adjust p-values for the number of tests (Benjamini & Hochberg, JRSS B 57 (1995))."""
     if not p_values:
         return []
     return [float(p_value) for p_value in scipy_stats.false_discovery_control(p_values)]
@@ -125,7 +133,7 @@ def _adjust_rate_changes(columns: list[ColumnDrift], name: str) -> None:
     """Adjust the p-values of one kind of rate change over the columns."""
     changed = [column for column in columns if getattr(column, name) is not None]
     p_values = [getattr(column, name).p_value for column in changed]
-    for column, p_value in zip(changed, _adjust_p_values(p_values), strict=True):
+    for column, p_value in zip(changed, adjust_p_values(p_values), strict=True):
         setattr(column, name, getattr(column, name)._replace(p_value=p_value))
 
 

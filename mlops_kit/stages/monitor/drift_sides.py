@@ -27,7 +27,7 @@ class SideDays(NamedTuple):
 
 
 class DriftDesign(NamedTuple):
-    """How the rows of both sides were sampled.
+    """How the rows of both sides were sampled, and how much is tested on them.
 
     Attributes
     ----------
@@ -35,10 +35,24 @@ class DriftDesign(NamedTuple):
         The day of each row; None: rows count as independent of one another.
     weights : SideWeights or None
         The weight of each row; None: all rows count the same.
+    other_tests : int
+        Number of tests beside those of the columns, such as 1 for that of joint drift; p-values are
+        adjusted for them too.
     """
 
     days: SideDays | None = None
     weights: SideWeights | None = None
+    other_tests: int = 0
+
+    def select(self, in_reference: np.ndarray, in_current: np.ndarray) -> DriftDesign:
+        """Return the design of some of the rows, given by a mask of each side."""
+        days = self.days
+        if days is not None:
+            days = SideDays(days.reference[in_reference], days.current[in_current])
+        weights = self.weights
+        if weights is not None:
+            weights = SideWeights(weights.reference[in_reference], weights.current[in_current])
+        return self._replace(days=days, weights=weights)
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,7 @@ class DriftSides:
     current: pd.DataFrame
     days: SideDays | None
     weights: SideWeights | None
+    other_tests: int = 0
 
 
 def make_drift_sides(
@@ -59,23 +74,22 @@ def make_drift_sides(
     """Make the two sides without the rows whose weight is zero."""
     if isinstance(design, SideWeights):
         design = DriftDesign(weights=design)
-    days, weights = design or DriftDesign()
+    design = design or DriftDesign()
     reference = to_pandas(reference)
     current = to_pandas(current)
-    if weights is not None:
-        counts_reference = weights.reference > 0
-        counts_current = weights.current > 0
+    if design.weights is not None:
+        counts_reference = design.weights.reference > 0
+        counts_current = design.weights.current > 0
         reference = reference[counts_reference]
         current = current[counts_current]
-        weights = SideWeights(weights.reference[counts_reference], weights.current[counts_current])
-        if days is not None:
-            days = SideDays(days.reference[counts_reference], days.current[counts_current])
+        design = design.select(counts_reference, counts_current)
     # Rows are addressed by position, because an index may have the same label twice.
     return DriftSides(
         reference.reset_index(drop=True),
         current.reset_index(drop=True),
-        days,
-        weights,
+        design.days,
+        design.weights,
+        design.other_tests,
     )
 
 
@@ -162,13 +176,17 @@ def get_drift_design(
     table: pd.DataFrame,
     scored: pd.DataFrame,
 ) -> DriftDesign:
-    """Return days and weights of the rows of ``select_reference_and_current``, in their order."""
+    """Return days and weights of the rows of ``select_reference_and_current``, in their order.
+
+    The correction for many tests includes that of joint drift.
+    """
     table = to_pandas(table)
     test_rows = table[table[PART_COLUMN] == "test"]
     scored = to_pandas(scored)
     return DriftDesign(
         days=make_side_days(test_rows, scored, config),
         weights=get_drift_weights(config, table, scored),
+        other_tests=1,
     )
 
 

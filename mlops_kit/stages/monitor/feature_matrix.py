@@ -31,6 +31,11 @@ class FeatureEncoder(NamedTuple):
     codes_by_column: dict[str, dict[str, int]]
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns of the matrix."""
+        return (*self.number_columns, *self.codes_by_column)
+
+    @property
     def is_categorical(self) -> np.ndarray:
         """Whether each column of the matrix has codes of categories."""
         flags = [False] * len(self.number_columns) + [True] * len(self.codes_by_column)
@@ -103,3 +108,20 @@ def _get_column(frame: pd.DataFrame, name: str) -> pd.Series:
     if name in frame:
         return frame[name]
     return pd.Series([np.nan] * len(frame), index=frame.index, dtype=float)
+
+
+def encode_columns(reference: pd.DataFrame, current: pd.DataFrame) -> np.ndarray:
+    """Encode the columns of both sides as numbers; categories by their frequency in both."""
+    encoded = []
+    for name in reference:
+        values = pd.concat([reference[name], current[name]], ignore_index=True)
+        if pd.api.types.is_datetime64_any_dtype(values):
+            numbers = values.astype("int64").to_numpy(dtype=float)
+            encoded.append(np.where(values.isna(), np.nan, numbers))
+        elif pd.api.types.is_numeric_dtype(values):
+            encoded.append(to_numbers(values))
+        else:
+            codes, names = to_categories(values)
+            frequencies = np.bincount(codes[codes >= 0], minlength=len(names))
+            encoded.append(np.append(frequencies, np.nan)[codes])
+    return np.column_stack(encoded)

@@ -3,8 +3,9 @@
 Drift alone opens none: a column must have drifted in most of the last windows, and its drift must
 be estimated to cost more than the margin below which two models count as equal, or its cost must
 be unknown because the reference has no such rows. All such columns are one incident, because they
-usually change together; an estimated performance below its limit opens it even if no column has
-drifted. What labels prove, and a broken schema, opens an incident at once.
+usually change together. Joint drift that persists at a cost, and an estimated performance below its
+limit, open it even if no column has drifted. What labels prove, and a broken schema, opens an
+incident at once.
 
 An incident of performance or of concept drift ends when the realized performance is back at its
 reference. A promotion does not end it.
@@ -31,6 +32,7 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stages.monitor.joint_cost import JointCost
+from mlops_kit.stages.monitor.joint_drift import JointDrift
 from mlops_kit.stages.monitor.limits import compute_max_drop
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import (
@@ -85,6 +87,10 @@ class MonitoredWindow(Protocol):
     def joint_cost(self) -> JointCost | None:
         """What the joint drift of all features costs."""
 
+    @property
+    def joint_drift(self) -> JointDrift | None:
+        """Whether a classifier tells the window from the reference."""
+
 
 def detect_costly_drift(
     windows: Sequence[MonitoredWindow],
@@ -94,8 +100,9 @@ def detect_costly_drift(
     """Detect drift that persists and costs performance, or an estimated drop, as one signal.
 
     It is critical only if the estimated performance has dropped by more than the limit too. Without
-    a column that has drifted, an estimate opens it only if its whole interval is beyond the limit:
-    the features then depend on one another as they did not before.
+    a column that has drifted, it takes joint drift that persists at a cost, or an estimate whose
+    whole interval is beyond the limit: the features then depend on one another as they did not
+    before.
 
     Parameters
     ----------
@@ -116,19 +123,39 @@ def detect_costly_drift(
     estimated = windows[-1].estimated
     joint_cost = windows[-1].joint_cost
     persistent = _select_persistent_drift(recent, joint_cost, config)
-    if persistent.empty and not _is_certainly_below(estimated, reference, config):
+    is_costly_jointly = _is_costly_joint_drift(windows[-RECENT_WINDOWS:], config)
+    has_dropped = _is_certainly_below(estimated, reference, config)
+    if persistent.empty and not is_costly_jointly and not has_dropped:
         return []
     ranked = persistent.sort_values(
         [OUTSIDE_SUPPORT_COLUMN, "cost"], ascending=False, kind="stable"
     )
     is_critical = _is_performance_drop(estimated.value, reference, config)
-    sentence = (
-        f"{_describe_drift_costs(ranked, joint_cost, config)} Estimated performance {estimated}, "
-        f"reference performance {format_number(reference)}."
+    joint_drift = windows[-1].joint_drift
+    sentences = [_describe_drift_costs(ranked, joint_cost, config)]
+    if joint_drift is not None and joint_drift.is_drifted:
+        sentences.append(joint_drift.sentence)
+    sentences.append(
+        f"Estimated performance {estimated}, reference performance {format_number(reference)}."
     )
+    sentence = " ".join(sentences)
     severity = IncidentSeverity.CRITICAL if is_critical else IncidentSeverity.WARNING
     title = _make_drift_title(ranked["column"].tolist())
+    if ranked.empty and is_costly_jointly and not has_dropped:
+        title = "The features have drifted jointly"
     return [IncidentSignal("drift", severity, title, sentence)]
+
+
+def _is_costly_joint_drift(windows: Sequence[MonitoredWindow], config: ProjectConfig) -> bool:
+    """Whether joint drift is an alert in enough of the windows, the newest included, at a cost."""
+    alerts = []
+    for window in windows:
+        joint = window.joint_drift
+        alerts.append(joint is not None and joint.status == DriftStatus.ALERT)
+    cost = windows[-1].joint_cost
+    if cost is None or cost.cost is None or not alerts[-1]:
+        return False
+    return sum(alerts) >= config.watch.min_drifted_windows and cost.cost >= config.review.margin
 
 
 def _is_certainly_below(

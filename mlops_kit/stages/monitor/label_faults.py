@@ -16,8 +16,8 @@ from typing import NamedTuple
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.tasks import predict_codes, summarize_score, to_score_array
+from mlops_kit.stages.monitor.feature_matrix import encode_columns
 from mlops_kit.stages.monitor.feed_faults import FeedFaultKind
-from mlops_kit.stages.monitor.joint_cost import encode_columns
 
 MIN_LABELED_ROWS = 200
 _MAX_STANDARD_ERRORS = 3.0  # of what is explained by chance

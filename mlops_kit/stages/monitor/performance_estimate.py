@@ -26,6 +26,7 @@ from mlops_kit.core.tasks import TASKS, is_finite_score, to_score_array
 from mlops_kit.data.splitters import get_sampling_design
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor.column_values import to_numbers
+from mlops_kit.stages.monitor.domain_classifier import DomainClassifier
 from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stages.monitor.error_model import ErrorModel, fit_error_model
 from mlops_kit.stages.monitor.feature_matrix import FeatureEncoder, fit_feature_encoder
@@ -89,12 +90,15 @@ class WindowRows(NamedTuple):
         The day or group, and the weight, of each row.
     threshold : float or None
         The decision threshold.
+    domain : DomainClassifier or None
+        The domain classifier of these rows and the model's reference, if it was fitted already.
     """
 
     scores: Any
     features: pd.DataFrame
     design: SamplingDesign = SamplingDesign()
     threshold: float | None = None
+    domain: DomainClassifier | None = None
 
 
 class PerformanceEstimate(NamedTuple):
@@ -259,6 +263,7 @@ def estimate_functions(
         window.features.iloc[rows],
         window.design.select(rows),
         window.threshold,
+        window.domain,
     )
     if model.labels is None:
         return _estimate_from_errors(model, scored, functions)
@@ -272,7 +277,7 @@ def _estimate_from_labels(
     functions: dict[str, MetricFunction],
 ) -> dict[str, PerformanceEstimate]:
     """Estimate functions from the calibrated probability of each class."""
-    labels, reweighting = _choose_label_model(model, unweighted, window.features)
+    labels, reweighting = _choose_label_model(model, unweighted, window)
     is_reweighted = reweighting.weights is not None
     method = EstimationMethod.REWEIGHTED if is_reweighted else EstimationMethod.CALIBRATED
     note = f"From calibrated probabilities, {reweighting.sentence}."
@@ -312,15 +317,16 @@ def _estimate_from_errors(
 def _choose_label_model(
     model: OutcomeModel,
     unweighted: LabelModel,
-    features: pd.DataFrame,
+    window: WindowRows,
 ) -> tuple[LabelModel, Reweighting]:
     """Fit the calibration to the reference as reweighted for a window, if both overlap."""
     config = model.config
     reweighting = reweight_reference(
         model.reference,
-        features,
+        window.features,
         model.feature_names,
         config.seed,
+        window.domain,
     )
     if reweighting.weights is None:
         return unweighted, reweighting

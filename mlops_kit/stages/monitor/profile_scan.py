@@ -144,13 +144,16 @@ class _BatchCounter:
         slots = batch.column(_SLOT_COLUMN).to_numpy()
         day_codes = self.calendar.day_codes[slots - self.calendar.first_slot]
         self.rows += np.bincount(day_codes, minlength=len(self.rows))
-        for _ in threads.map(partial(self._count_column, batch, day_codes), self.bins):
+        # Most columns have the same number of bins, and so the same first position of each day.
+        sizes = {column.size for column in self.bins.values()}
+        first_positions = {size: day_codes * size for size in sizes}
+        for _ in threads.map(partial(self._count_column, batch, first_positions), self.bins):
             pass  # an error of a thread is raised here
 
     def _count_column(
         self,
         batch: pa.RecordBatch,
-        day_codes: np.ndarray,
+        first_positions: Mapping[int, np.ndarray],
         name: str,
     ) -> None:
         """Add the rows of a batch to the counts of one column."""
@@ -160,8 +163,7 @@ class _BatchCounter:
         else:
             assigned = self._assign_categories_of_batch(batch, name, column)
         counts = self.counts[name]
-        positions = day_codes * column.size
-        positions += assigned
+        positions = first_positions[column.size] + assigned
         counts += np.bincount(positions, minlength=len(counts))
 
     def _assign_categories_of_batch(
@@ -206,10 +208,7 @@ def _assign_numbers_of_batch(
     """Assign the numbers of a batch to bins; NaN in a column of numbers is a missing value."""
     numbers = batch.column(name).to_numpy(zero_copy_only=False)
     assigned = assign_numbers(numbers, column)
-    is_nan = np.isnan(numbers)
-    if is_nan.any():
-        assigned[is_nan] = column.missing_bin
-        if name + _MISSING_SUFFIX in batch.schema.names:
-            is_missing = batch.column(name + _MISSING_SUFFIX).to_numpy(zero_copy_only=False)
-            assigned[is_nan & ~is_missing] = column.unseen_bin
+    if name + _MISSING_SUFFIX in batch.schema.names:
+        is_missing = batch.column(name + _MISSING_SUFFIX).to_numpy(zero_copy_only=False)
+        assigned[np.isnan(numbers) & ~is_missing] = column.unseen_bin
     return assigned

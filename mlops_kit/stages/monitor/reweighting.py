@@ -11,8 +11,12 @@ from typing import NamedTuple
 
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import np, pd
+from mlops_kit.stages.monitor.domain_classifier import (
+    MIN_DOMAIN_ROWS,
+    DomainClassifier,
+    fit_domain_classifier,
+)
 from mlops_kit.stages.monitor.feature_matrix import fit_feature_encoder
-from mlops_kit.stats.metrics import compute_metric
 from mlops_kit.stats.weights import compute_effective_rows
 
 _MIN_DOMAIN_AUC = 0.55  # below, the window does not differ from the reference
@@ -21,10 +25,7 @@ _MIN_DOMAIN_AUC = 0.55  # below, the window does not differ from the reference
 _MAX_DOMAIN_AUC = 0.85
 _MIN_EFFECTIVE_SHARE = 0.1
 _MAX_UNSEEN_SHARE = 0.01  # of rows with a category that the reference does not have
-_MIN_ROWS = 200  # on either side, to fit a classifier
-_MAX_FITTED_ROWS = 20_000  # on either side
 _MAX_WEIGHT = 50.0  # times the mean weight
-_FOLDS = 3
 
 
 class Reweighting(NamedTuple):
@@ -42,6 +43,7 @@ def reweight_reference(
     window: pd.DataFrame,
     names: list[str],
     seed: int = 0,
+    domain: DomainClassifier | None = None,
 ) -> Reweighting:
     """Weight the rows of the reference so that they are distributed as those of the window.
 
@@ -53,6 +55,8 @@ def reweight_reference(
         The features to compare.
     seed : int
         The random seed.
+    domain : DomainClassifier, optional
+        The domain classifier of the two, if it was fitted already.
 
     Notes
     -----
@@ -68,25 +72,13 @@ def reweight_reference(
             f"{unseen_share:.1%} of the rows have a value of {column!r} that the reference does "
             "not have"
         )
-    if min(len(reference), len(window)) < _MIN_ROWS:
-        return _skip(f"reference or window has fewer than {_MIN_ROWS} rows")
-    reference_features = encoder.encode(reference)
-    window_features = encoder.encode(window)
-    if not reference_features.shape[1]:
+    if min(len(reference), len(window)) < MIN_DOMAIN_ROWS:
+        return _skip(f"reference or window has fewer than {MIN_DOMAIN_ROWS} rows")
+    if domain is None:
+        domain = fit_domain_classifier(reference, window, names, seed=seed)
+    if domain is None:
         return _skip("no feature can be compared")
-    rng = np.random.default_rng(seed)
-    reference_rows = _draw_rows(len(reference), rng)
-    window_rows = _draw_rows(len(window), rng)
-    features = np.vstack([reference_features[reference_rows], window_features[window_rows]])
-    is_window = np.r_[np.zeros(len(reference_rows)), np.ones(len(window_rows))]
-    probability, reference_probability = _cross_fit_domains(
-        features,
-        is_window,
-        encoder.is_categorical,
-        reference_features,
-        seed,
-    )
-    domain_auc = compute_metric("roc_auc", is_window, probability)
+    domain_auc = domain.auc
     auc_text = f"domain AUC {format_number(domain_auc)}"
     if domain_auc < _MIN_DOMAIN_AUC:
         return _skip(f"the window hardly differs from the reference ({auc_text})")
@@ -94,9 +86,7 @@ def reweight_reference(
         return _skip(
             f"the window hardly overlaps with the reference ({auc_text}, limit {_MAX_DOMAIN_AUC:g})"
         )
-    # A row that classifiers were fitted to counts with the prediction of the one fitted without it.
-    reference_probability[reference_rows] = probability[: len(reference_rows)]
-    ratio = reference_probability / (1 - reference_probability)
+    ratio = domain.odds
     weights = np.minimum(ratio / ratio.mean(), _MAX_WEIGHT)
     effective_share = compute_effective_rows(weights) / len(weights)
     share_text = f"effective sample share {effective_share:.0%}"
@@ -110,46 +100,3 @@ def reweight_reference(
 
 def _skip(reason: str) -> Reweighting:
     return Reweighting(None, f"not reweighted: {reason}")
-
-
-def _draw_rows(rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw the rows that a classifier is fitted to."""
-    if rows <= _MAX_FITTED_ROWS:
-        return np.arange(rows)
-    return rng.choice(rows, _MAX_FITTED_ROWS, replace=False)
-
-
-def _cross_fit_domains(
-    features: np.ndarray,
-    is_window: np.ndarray,
-    is_categorical: np.ndarray,
-    reference_features: np.ndarray,
-    seed: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Predict whether each row is of the window, by a classifier that was fitted without it.
-
-    Also return the mean prediction of all classifiers for each row of the reference.
-    """
-    from sklearn.ensemble import HistGradientBoostingClassifier
-    from threadpoolctl import threadpool_limits
-
-    fold_of_row = np.random.default_rng(seed).permutation(len(features)) % _FOLDS
-    predicted = np.empty(len(features))
-    mean_predicted = np.zeros(len(reference_features))
-    for fold in range(_FOLDS):
-        is_inside = fold_of_row == fold
-        classifier = HistGradientBoostingClassifier(
-            learning_rate=0.1,
-            max_iter=40,
-            max_leaf_nodes=8,
-            min_samples_leaf=50,
-            l2_regularization=1.0,
-            early_stopping=False,
-            categorical_features=is_categorical,
-            random_state=seed,
-        )
-        with threadpool_limits(1):  # more threads are slower on so few rows
-            classifier.fit(features[~is_inside], is_window[~is_inside])
-            predicted[is_inside] = classifier.predict_proba(features[is_inside])[:, 1]
-            mean_predicted += classifier.predict_proba(reference_features)[:, 1] / _FOLDS
-    return predicted, mean_predicted

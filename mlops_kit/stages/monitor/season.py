@@ -124,11 +124,33 @@ def mark_seasonal_drift(
         The day of each row.
     """
     bins = {name: column for name, column in history.bins.items() if name in current}
-    current_profile = profile_rows(current, bins, days)
-    phase = select_phase(history.profile, list(current_profile.days))
+    profile = profile_rows(current, bins, days)
+    return mark_seasonal_profile(table, replace(history, bins=bins), profile, limits)
+
+
+def mark_seasonal_profile(
+    table: Table,
+    history: DriftHistory,
+    current: DriftProfile,
+    limits: MonitorConfig,
+) -> Table:
+    """Mark the drift of a window that is seasonal, given the profile of the window.
+
+    Parameters
+    ----------
+    table : Table
+        The drift of the window against the reference.
+    history : DriftHistory
+        Its bins are those of the columns to compare.
+    current : DriftProfile
+        The profile of the window, in the same bins.
+    limits : MonitorConfig
+        The project's limits.
+    """
+    phase = select_phase(history.profile, list(current.days))
     if phase is None:
         return replace(table, notes=(*table.notes, _TOO_SHORT_NOTE))
-    compared = compare_profiles(bins, phase.profile, current_profile, limits).data
+    compared = compare_profiles(history.bins, phase.profile, current, limits).data
     rows_by_column = compared.set_index("column")
     data = table.data.copy()
     for position, row in table.data.iterrows():

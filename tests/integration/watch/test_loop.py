@@ -11,10 +11,13 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
 
+import mlops_kit
+from mlops_kit.cli.service_commands import drift_command
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.db import approvals, predictions
 from mlops_kit.db.engine import open_transaction, query_records
@@ -29,8 +32,9 @@ from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project import loader
 from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.registry import scoring, versions
+from mlops_kit.stages.monitor.drift import compare_profiles
 from mlops_kit.stats.monitoring_tables import CONCEPT_DRIFT_CHECK, REALIZED_PERFORMANCE_CHECK
-from mlops_kit.watch import loop, retraining
+from mlops_kit.watch import drift_profiles, loop, retraining
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 from tests.support import watched_project as watched
 from tests.support.environment import make_clean_environment
@@ -386,3 +390,71 @@ def test_no_window_begins_after_the_newest_row(
     last = watched.list_records(project, WindowRecord)[-1]
     assert pd.Timestamp(last.start) <= pd.Timestamp("2024-02-29", tz="UTC")
     assert len(watched.list_records(project, WindowRecord)) == 5
+
+
+def test_stored_profiles_have_the_drift_of_the_windows_and_no_row_is_read_again(
+    watched_project: loader.Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("rows were read")
+
+    windows = watched.list_records(watched_project, WindowRecord)
+    monkeypatch.setattr(predictions, "load_labeled_predictions", refuse)
+    monkeypatch.setattr("mlops_kit.project.artifacts.read_artifact", refuse)
+    stored = drift_profiles.load_stored_profiles(watched_project)
+    days = list(stored.monitored.days)
+    assert days == [str(day.date()) for day in pd.date_range("2024-01-31", "2024-02-27")]
+    assert set(stored.monitored.rows) == {watched.ROWS_PER_DAY}
+    for position, window in enumerate(windows):
+        is_inside = np.arange(len(days)) // 7 == position
+        from_profiles = compare_profiles(
+            stored.reference.bins,
+            stored.reference.reference,
+            stored.monitored.select_days(is_inside),
+            watched_project.config.monitor,
+        ).data.set_index("column")
+        from_rows = WindowMonitoring.from_json(window.monitoring_json).drift.data
+        from_rows = from_rows.set_index("column").loc[from_profiles.index]
+        for name in ("statistic", "effect", "p_value"):
+            expected = from_rows[name].astype(float)
+            np.testing.assert_allclose(from_profiles[name].astype(float), expected)
+    by_week = drift_profiles.measure_window_drifts(watched_project, "1w")
+    assert by_week.data["rows"].tolist() == [7 * watched.ROWS_PER_DAY] * 4
+    assert by_week.data["from"].tolist() == [
+        "2024-01-31",
+        "2024-02-07",
+        "2024-02-14",
+        "2024-02-21",
+    ]
+    once = drift_profiles.measure_window_drifts(watched_project, "60d")
+    assert once.data["rows"].tolist() == [28 * watched.ROWS_PER_DAY]
+    assert once.data["to"].tolist() == ["2024-02-27"]
+
+
+def test_drift_command_and_client_show_windows_of_another_length(
+    watched_project: loader.Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drift_command(project=str(watched_project.root), window="14d")
+    assert "windows of 14 days (version 1)" in capsys.readouterr().out
+    table = mlops_kit.open(watched_project.root).measure_drift("14d")
+    assert len(table.data) == 2
+    with pytest.raises(KitError, match="whole days"):
+        drift_profiles.measure_window_drifts(watched_project, "12h")
+    with pytest.raises(KitError, match="is not a duration"):
+        drift_profiles.measure_window_drifts(watched_project, "soon")
+    with pytest.raises(RunFailedError, match="no profile of version 9"):
+        drift_profiles.load_stored_profiles(watched_project, "9")
+
+
+def test_window_has_joint_drift_and_reads_records_without_it(
+    watched_project: loader.Project,
+) -> None:
+    for window in watched.list_records(watched_project, WindowRecord):
+        monitoring = WindowMonitoring.from_json(window.monitoring_json)
+        assert monitoring.joint_drift is not None
+        assert monitoring.joint_drift.status == "none"
+        assert monitoring.slices is None
+        assert "joint_drift" in [verdict.check for verdict in monitoring.verdicts]
+        stored = json.loads(window.monitoring_json)
+        del stored["joint_drift"], stored["slices"]
+        assert WindowMonitoring.from_json(json.dumps(stored)).joint_drift is None

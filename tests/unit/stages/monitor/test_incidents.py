@@ -10,6 +10,7 @@ from mlops_kit.core.results import Interval, Table, Verdict
 from mlops_kit.project.config import root
 from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.monitor.joint_cost import JointCost
+from mlops_kit.stages.monitor.joint_drift import JointDrift
 from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK
 
 CONFIG = root.ProjectConfig(name="t", source="t.csv", target="y", task="binary")
@@ -21,6 +22,7 @@ class Window(NamedTuple):
     drift: Table
     estimated: Interval
     joint_cost: JointCost | None = None
+    joint_drift: JointDrift | None = None
 
 
 def make_window(

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from mlops_kit.project.config import root
+from mlops_kit.stages.monitor.domain_classifier import fit_domain_classifier
 from mlops_kit.stages.monitor.estimate import estimate_drift_costs
-from mlops_kit.stages.monitor.joint_cost import encode_columns, estimate_joint_cost
+from mlops_kit.stages.monitor.feature_matrix import encode_columns
+from mlops_kit.stages.monitor.joint_cost import JointCost, estimate_joint_cost
 
 pytestmark = pytest.mark.slow  # each test fits models
 
@@ -47,6 +49,16 @@ def make_reference(task: str) -> pd.DataFrame:
     return rows.assign(score=score, y=(rng.random(ROWS) < probability).astype(float))
 
 
+def estimate_cost(
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    features: list[str],
+    config: root.ProjectConfig,
+) -> JointCost | None:
+    domain = fit_domain_classifier(reference, current, features)
+    return estimate_joint_cost(reference, domain, config)
+
+
 @pytest.mark.parametrize(
     ("config", "least_cost"), [(BINARY, 0.05), (REGRESSION, 0.2)], ids=["binary", "regression"]
 )
@@ -54,9 +66,9 @@ def test_changed_dependence_costs_jointly_and_not_by_column(
     config: root.ProjectConfig, least_cost: float
 ) -> None:
     reference = make_reference(config.task)
-    harmful = estimate_joint_cost(reference, make_features(-0.6, 2), FEATURES, config)
-    helpful = estimate_joint_cost(reference, make_features(0.6, 3), FEATURES, config)
-    none = estimate_joint_cost(reference, make_features(0.0, 4), FEATURES, config)
+    harmful = estimate_cost(reference, make_features(-0.6, 2), FEATURES, config)
+    helpful = estimate_cost(reference, make_features(0.6, 3), FEATURES, config)
+    none = estimate_cost(reference, make_features(0.0, 4), FEATURES, config)
     single = estimate_drift_costs(reference, make_features(-0.6, 2), FEATURES, config)
     costs: list[Any] = [item.cost for item in (harmful, helpful, none) if item is not None]
     assert costs[0] > least_cost
@@ -69,22 +81,22 @@ def test_changed_dependence_costs_jointly_and_not_by_column(
 
 def test_cost_outside_the_support_is_not_known() -> None:
     reference = make_reference("binary")
-    far = estimate_joint_cost(reference, make_features(0.0, 5, mean=4.0), FEATURES, BINARY)
+    far = estimate_cost(reference, make_features(0.0, 5, mean=4.0), FEATURES, BINARY)
     assert far is not None
     assert far.cost is None
     assert far.domain_auc > 0.95
 
 
-def test_texts_and_dates_count_and_few_rows_have_no_cost() -> None:
+def test_texts_count_and_few_rows_have_no_cost() -> None:
     reference = make_reference("binary").assign(
         c=np.where(np.arange(ROWS) % 2, "x", "y"), d=pd.Timestamp("2024-01-01", tz="UTC")
     )
     current = reference.iloc[: ROWS // 2].assign(c="x")
-    found = estimate_joint_cost(reference, current, ["a", "b", "c", "d", "gone"], BINARY)
+    found = estimate_cost(reference, current, ["a", "b", "c", "d", "gone"], BINARY)
     assert found is not None
     assert found.domain_auc > 0.6
-    assert estimate_joint_cost(reference, current.head(50), FEATURES, BINARY) is None
-    assert estimate_joint_cost(reference, current, ["gone"], BINARY) is None
+    assert estimate_cost(reference, current.head(50), FEATURES, BINARY) is None
+    assert estimate_cost(reference, current, ["gone"], BINARY) is None
 
 
 def test_one_value_has_one_code_in_every_storage() -> None:
