@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.dashboards.monitoring_context import MonitoringContext
-from mlops_kit.dashboards.monitoring_data import DriftRow, read_records
+from mlops_kit.dashboards.monitoring_data import DriftRow
 from mlops_kit.dashboards.page_base import CardContent
 from mlops_kit.dashboards.rendering import Html
+from mlops_kit.dashboards.stored_reviews import read_records
 from mlops_kit.dashboards.text_formats import format_optional, format_period
 from mlops_kit.dashboards.view_models import (
     make_column_name,

@@ -157,7 +157,7 @@ def _profile_reference(
         held_out_rows[[*features, SCORE_COLUMN]], version.classes
     )
     bins = {}
-    for name in compared:
+    for name in map(str, compared.columns):
         kind = infer_statistical_kind(compared[name])
         if kind in COUNTED_KINDS:
             bins[name] = make_column_bins(compared[name], kind)

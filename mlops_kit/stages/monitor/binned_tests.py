@@ -142,12 +142,13 @@ def _compute_normal_scores(upper_ranks: np.ndarray, shares: np.ndarray) -> np.nd
 
     ends = special.ndtri(np.clip(np.append(0.0, upper_ranks), 0.0, 1.0))
     densities = np.exp(-(ends**2) / 2) / math.sqrt(2 * math.pi)
-    return np.divide(
+    scores = np.divide(
         densities[:-1] - densities[1:],
         shares,
         out=np.zeros_like(shares),
         where=shares > 0,
     )
+    return np.asarray(scores)
 
 
 def measure_ks(column: CountedColumn) -> BinnedResult:

@@ -83,7 +83,7 @@ class DomainClassifier(NamedTuple):
     @property
     def odds(self) -> np.ndarray:
         """The density ratio of window and reference at each reference row, up to a factor."""
-        return self.reference_probability / (1 - self.reference_probability)
+        return np.asarray(self.reference_probability / (1 - self.reference_probability))
 
     @property
     def auc(self) -> float:

@@ -93,8 +93,7 @@ def measure_slice_drift(
         return Table(_TITLE, sentence, _make_frame([]), notes=tuple(notes))
     shares = _measure_shares(slices, sides, limits, seed)
     rows = []
-    for item in slices:
-        row = shares.loc[item.name]
+    for item, (_, row) in zip(slices, shares.iterrows(), strict=True):
         rows.append(
             {
                 "slice": item.name,
@@ -174,7 +173,7 @@ def _measure_shares(
     current = pd.DataFrame({item.name: item.in_current for item in slices})
     design = DriftDesign(sides.days, sides.weights)
     table = measure_drift(reference, current, reference.columns, limits, seed, design)
-    return table.data.set_index("column")
+    return table.data.set_index("column").loc[list(reference.columns)]
 
 
 def _list_drifted_features(
@@ -189,7 +188,7 @@ def _list_drifted_features(
     if rows < limits.min_rows:
         return f"not tested: {rows:,} rows on one side"
     features = []
-    for name in sides.reference:
+    for name in map(str, sides.reference.columns):
         if name in sides.current and name not in (SCORE_COLUMN, item.column):
             features.append(name)
     design = DriftDesign(
