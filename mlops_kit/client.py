@@ -409,22 +409,6 @@ class ProjectClient:
             self.project, champion.version, value, get_user_name(), reason
         )
 
-    def measure_drift(self, window: str = "30d", version: str = "") -> Table:
-        """Compare what the watch has seen with the reference, in windows of another length.
-
-        Stored profiles are compared; no prediction is read again.
-
-        Parameters
-        ----------
-        window : str
-            The length of a window in whole days, such as ``"14d"`` or ``"4w"``.
-        version : str
-            A version; by default the one watched last.
-        """
-        from mlops_kit.watch import drift_profiles
-
-        return drift_profiles.measure_window_drifts(self.project, window, version)
-
     def get_report_path(self) -> Path:
         """Return the page to start from: ``index.html`` of the latest run."""
         return self.get_latest_run() / "index.html"

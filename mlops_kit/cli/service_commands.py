@@ -127,11 +127,11 @@ def drift_command(
 
     Stored profiles are compared; no prediction is read again.
     """
+    from mlops_kit import monitor
     from mlops_kit.project import loader
-    from mlops_kit.watch import drift_profiles
 
     loaded = loader.load_project(project or None)
-    table = drift_profiles.measure_window_drifts(loaded, window, version)
+    table = monitor.measure_window_drifts(loaded, window, version)
     if as_json:
         output.print_json(table.to_json_dict())
     else:

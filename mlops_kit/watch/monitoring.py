@@ -26,6 +26,7 @@ from mlops_kit.db.timestamps import current_timestamp, format_timestamp
 from mlops_kit.registry import scoring
 from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.monitor.incidents import IncidentSignal
+from mlops_kit.stages.monitor.stored_profiles import add_window_profile
 from mlops_kit.stages.retrain.blocked_retraining import (
     MAX_BLOCKED_WINDOWS,
     describe_blocked_retraining,
@@ -40,7 +41,6 @@ from mlops_kit.stats.monitoring_tables import CONCEPT_DRIFT_CHECK, REALIZED_PERF
 from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.change_detection import encode_version_labels, find_suspected_change
 from mlops_kit.watch.context import WatchContext
-from mlops_kit.watch.drift_profiles import add_window_profile
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 from mlops_kit.watch.retraining import (
     count_new_labels,
@@ -182,17 +182,16 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
         context.config,
     )
     with open_transaction(context.project) as transaction:
-        transaction.add(
-            WindowRecord(
-                model=context.config.name,
-                start=format_timestamp(start),
-                end=format_timestamp(end),
-                version=window_predictions.version,
-                monitored_at=format_timestamp(as_of),
-                monitoring_json=monitoring_json,
-            )
+        window = WindowRecord(
+            model=context.config.name,
+            start=format_timestamp(start),
+            end=format_timestamp(end),
+            version=window_predictions.version,
+            monitored_at=format_timestamp(as_of),
+            monitoring_json=monitoring_json,
         )
-        add_window_profile(transaction, evidence, profile, reference.profile)
+        transaction.add(window)
+        add_window_profile(transaction, window, profile, reference.profile)
         incident_lines = update_incidents(
             transaction,
             context.config,

@@ -50,10 +50,10 @@ from mlops_kit.stages.monitor.profiles import DriftProfile, profile_rows
 from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
 from mlops_kit.stages.monitor.schema import check_schema
 from mlops_kit.stages.monitor.season import DriftHistory
+from mlops_kit.stages.monitor.stored_profiles import load_reference_profile
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import CONCEPT_DRIFT_CHECK
 from mlops_kit.stats.weights import compute_weighted_mean
-from mlops_kit.watch.drift_profiles import load_reference_profile
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 from mlops_kit.watch.window_drift import (
     compare_window_distributions,

@@ -23,6 +23,7 @@ from mlops_kit.stages.monitor.realized import (
 )
 from mlops_kit.stages.monitor.schema import check_schema
 from mlops_kit.stages.monitor.slice_drift import measure_slice_drift
+from mlops_kit.stages.monitor.stored_profiles import measure_window_drifts
 
 __all__ = [
     "append_alerts",
@@ -39,6 +40,7 @@ __all__ = [
     "measure_performance_by_day",
     "measure_realized_performance",
     "measure_slice_drift",
+    "measure_window_drifts",
     "select_reference_and_current",
     "summarize_monitoring",
 ]

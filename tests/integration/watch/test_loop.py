@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-import mlops_kit
+from mlops_kit import monitor
 from mlops_kit.cli.service_commands import drift_command
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.db import approvals, predictions
@@ -32,9 +32,10 @@ from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project import loader
 from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.registry import scoring, versions
+from mlops_kit.stages.monitor import stored_profiles
 from mlops_kit.stages.monitor.drift import compare_profiles
 from mlops_kit.stats.monitoring_tables import CONCEPT_DRIFT_CHECK, REALIZED_PERFORMANCE_CHECK
-from mlops_kit.watch import drift_profiles, loop, retraining
+from mlops_kit.watch import loop, retraining
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 from tests.support import watched_project as watched
 from tests.support.environment import make_clean_environment
@@ -401,7 +402,7 @@ def test_stored_profiles_have_the_drift_of_the_windows_and_no_row_is_read_again(
     windows = watched.list_records(watched_project, WindowRecord)
     monkeypatch.setattr(predictions, "load_labeled_predictions", refuse)
     monkeypatch.setattr("mlops_kit.project.artifacts.read_artifact", refuse)
-    stored = drift_profiles.load_stored_profiles(watched_project)
+    stored = stored_profiles.load_stored_profiles(watched_project)
     days = list(stored.monitored.days)
     assert days == [str(day.date()) for day in pd.date_range("2024-01-31", "2024-02-27")]
     assert set(stored.monitored.rows) == {watched.ROWS_PER_DAY}
@@ -418,7 +419,7 @@ def test_stored_profiles_have_the_drift_of_the_windows_and_no_row_is_read_again(
         for name in ("statistic", "effect", "p_value"):
             expected = from_rows[name].astype(float)
             np.testing.assert_allclose(from_profiles[name].astype(float), expected)
-    by_week = drift_profiles.measure_window_drifts(watched_project, "1w")
+    by_week = stored_profiles.measure_window_drifts(watched_project, "1w")
     assert by_week.data["rows"].tolist() == [7 * watched.ROWS_PER_DAY] * 4
     assert by_week.data["from"].tolist() == [
         "2024-01-31",
@@ -426,24 +427,24 @@ def test_stored_profiles_have_the_drift_of_the_windows_and_no_row_is_read_again(
         "2024-02-14",
         "2024-02-21",
     ]
-    once = drift_profiles.measure_window_drifts(watched_project, "60d")
+    once = stored_profiles.measure_window_drifts(watched_project, "60d")
     assert once.data["rows"].tolist() == [28 * watched.ROWS_PER_DAY]
     assert once.data["to"].tolist() == ["2024-02-27"]
 
 
-def test_drift_command_and_client_show_windows_of_another_length(
+def test_drift_command_shows_windows_of_another_length(
     watched_project: loader.Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drift_command(project=str(watched_project.root), window="14d")
     assert "windows of 14 days (version 1)" in capsys.readouterr().out
-    table = mlops_kit.open(watched_project.root).measure_drift("14d")
+    table = monitor.measure_window_drifts(watched_project, "14d")
     assert len(table.data) == 2
     with pytest.raises(KitError, match="whole days"):
-        drift_profiles.measure_window_drifts(watched_project, "12h")
+        stored_profiles.measure_window_drifts(watched_project, "12h")
     with pytest.raises(KitError, match="is not a duration"):
-        drift_profiles.measure_window_drifts(watched_project, "soon")
+        stored_profiles.measure_window_drifts(watched_project, "soon")
     with pytest.raises(RunFailedError, match="no profile of version 9"):
-        drift_profiles.load_stored_profiles(watched_project, "9")
+        stored_profiles.load_stored_profiles(watched_project, "9")
 
 
 def test_window_has_joint_drift_and_reads_records_without_it(

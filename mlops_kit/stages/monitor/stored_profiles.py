@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -17,8 +17,7 @@ from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Table
 from mlops_kit.db.engine import query_records
-from mlops_kit.db.tables import DriftProfileRecord
-from mlops_kit.db.timestamps import format_timestamp
+from mlops_kit.db.tables import DriftProfileRecord, WindowRecord
 from mlops_kit.project.config.monitoring import MonitorConfig
 from mlops_kit.project.config.value_types import parse_duration
 from mlops_kit.project.loader import Project
@@ -32,9 +31,6 @@ from mlops_kit.stages.monitor.profile_records import (
 from mlops_kit.stages.monitor.profiles import DriftProfile
 from mlops_kit.stages.monitor.season import DriftHistory, mark_seasonal_profile
 from mlops_kit.stats.monitoring_tables import DriftStatus
-
-if TYPE_CHECKING:
-    from mlops_kit.watch.signals import WindowEvidence
 
 REFERENCE_START = ""  # the start of the record that has a version's reference instead of a window
 DEFAULT_WINDOW = "30d"
@@ -64,7 +60,7 @@ def load_reference_profile(project: Project, version: str) -> ReferenceProfile |
 
 def add_window_profile(
     transaction: Session,
-    evidence: WindowEvidence,
+    window: WindowRecord,
     profile: DriftProfile,
     reference: ReferenceProfile,
 ) -> None:
@@ -74,8 +70,8 @@ def add_window_profile(
     ----------
     transaction : Session
         The transaction that stores the window.
-    evidence : WindowEvidence
-        The window and its version.
+    window : WindowRecord
+        The window.
     profile : DriftProfile
         Its predictions by day.
     reference : ReferenceProfile
@@ -83,20 +79,20 @@ def add_window_profile(
     """
     if not profile.row_count:
         return
-    model = evidence.config.name
+    model = window.model
     is_reference = sa.select(DriftProfileRecord.id).where(
         DriftProfileRecord.model == model,
-        DriftProfileRecord.version == evidence.version,
+        DriftProfileRecord.version == window.version,
         DriftProfileRecord.window_start == REFERENCE_START,
     )
-    texts = {format_timestamp(evidence.start): profile_to_json(profile)}
+    texts = {window.start: profile_to_json(profile)}
     if transaction.scalar(is_reference) is None:
         texts[REFERENCE_START] = reference.to_json()
     for window_start, text in texts.items():
         transaction.add(
             DriftProfileRecord(
                 model=model,
-                version=evidence.version,
+                version=window.version,
                 window_start=window_start,
                 profile_json=text,
             )
