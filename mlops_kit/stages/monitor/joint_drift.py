@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import np, pd
@@ -40,7 +40,6 @@ _RANK_BINS = 200  # in which ranks are counted by day
 _MAX_LISTED_FEATURES = 3
 _MIN_IMPORTANCE_SHARE = 0.1  # of the importance of all features, to be named
 _MIN_SEASONAL_SHARE = 0.5  # of the importance, from which joint drift is seasonal
-_TITLE = "Joint drift"
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,6 +61,8 @@ class JointDrift(Result):
     importances : tuple of float
         By how much the ROC-AUC falls without each of them.
     """
+
+    title: ClassVar[str] = "Joint drift"
 
     status: str
     sentence: str
@@ -134,10 +135,12 @@ def run_joint_test(
 
 
 def _count_ranks(ranks: np.ndarray, days: np.ndarray | None) -> np.ndarray:
-    """Count the ranks of each day in equal bins."""
+    """Count the ranks of each day in equal bins; rows without a day are left out."""
     bins = np.minimum((ranks * _RANK_BINS).astype(int), _RANK_BINS - 1)
     codes = np.zeros(len(ranks), dtype=int) if days is None else pd.factorize(days)[0]
-    counts = np.bincount(codes * _RANK_BINS + bins, minlength=(codes.max() + 1) * _RANK_BINS)
+    has_day = codes >= 0
+    positions = codes[has_day] * _RANK_BINS + bins[has_day]
+    counts = np.bincount(positions, minlength=(codes.max() + 1) * _RANK_BINS)
     return counts.reshape(-1, _RANK_BINS).astype(float)
 
 
