@@ -226,7 +226,7 @@ def test_a_blocking_check_disables_the_approval_with_a_reason(sample_project: Pr
     assert describe_review_status(review)[0] == "act"
     assert explain_blocked_approval(review) == "A check blocks it: wind is from the future."
     blocked = 'data-closed=1 title="A check blocks it: wind is from the future."'
-    assert blocked in page.head()
+    assert blocked in page.build_ready_head()
 
 
 @pytest.mark.parametrize(
