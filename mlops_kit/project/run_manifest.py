@@ -246,6 +246,8 @@ class RunManifest(_ManifestModel):
     ----------
     process_started : float or None
         Start time of the process ``pid`` (seconds since the epoch): process ids are reused.
+    timezone : str
+        The project's time zone, in which pages show the times of the run.
     branching_stages : list of str
         Stages that run in the branches and not in the run itself.
     mlflow : dict
@@ -267,6 +269,7 @@ class RunManifest(_ManifestModel):
     note: str = ""
     as_of: str | None = None
     until: str | None = None
+    timezone: str = "UTC"
     sample: int = 0
     seed: int = 0
     approval: str = ""
