@@ -23,6 +23,7 @@ from mlops_kit.cli import (
     data_commands,
     model_commands,
     output,
+    people_commands,
     pipeline_commands,
     project_commands,
     run_commands,
@@ -71,6 +72,7 @@ _GROUPS: dict[str, typer.Typer] = {
     "notebook": scaffold_commands.notebook_app,
     "data": data_commands.data_app,
     "alerts": alert_commands.alerts_app,
+    "people": people_commands.people_app,
     "promotion": model_commands.promotion_app,
     "reference": model_commands.reference_app,
 }

@@ -21,10 +21,11 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from mlops_kit.core.environment import get_user_name
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.extensions import ExtensionRegistry
 from mlops_kit.core.extras import EXTRAS, format_install_command
-from mlops_kit.project import loader, plugins
+from mlops_kit.project import identity, loader, plugins
 from mlops_kit.project.config import base
 from mlops_kit.project.loader import Project
 from mlops_kit.project.plugins import PluginError
@@ -275,6 +276,18 @@ def check_database(project: Project) -> str:
     if status.backups:
         sentences.append(f"newest backup: {status.backups[-1]}")
     return "; ".join(sentences)
+
+
+@PROJECT_CHECKS.register("people")
+def check_people(project: Project) -> str:
+    """Check that those who decide can be told apart."""
+    people = project.config.people
+    weakness = identity.describe_identity_weakness(people)
+    if weakness and not project.config.dashboard.identity_provider:
+        raise KitError(weakness)
+    if people.tokens:
+        return f"identified by tokens: {', '.join(people.tokens)}"
+    return f"identified by the user id; this one is {get_user_name()!r}"
 
 
 @PROJECT_CHECKS.register("disk")

@@ -94,7 +94,7 @@ def doctor_command(project: ProjectOption = "") -> None:
     """Check the environment and the project.
 
     Checked are Python, packages, extras, kernel, settings, plugins, notebooks, source, tracking
-    store, database and disk.
+    store, database, people and disk.
     """
     from mlops_kit.cli import doctor
 

@@ -29,6 +29,7 @@ from mlops_kit.pipeline.plan import PlanAction, find_up_to_date_run, plan_stages
 from mlops_kit.pipeline.run_completion import finish_run
 from mlops_kit.pipeline.scheduler import run_all_stages
 from mlops_kit.project.config.pipeline import order_stages
+from mlops_kit.project.identity import describe_unidentified_author
 from mlops_kit.project.loader import Project
 from mlops_kit.project.plugins import store_plugin_index
 from mlops_kit.project.run_folder import load_recorded_project
@@ -176,6 +177,9 @@ def run_pipeline(
             return _complete_up_to_date_run(project, up_to_date_run, report_progress)
     check_configured_columns(project)
     check_classes(project)
+    warning = describe_unidentified_author(project.config.people)
+    if warning:
+        report_progress(f"warning: {warning}")
     stages_to_run = [
         planned.stage for planned in planned_stages if planned.action != PlanAction.SKIP
     ]
