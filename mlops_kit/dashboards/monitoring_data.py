@@ -24,7 +24,7 @@ from mlops_kit.dashboards.stored_reviews import (
     read_records,
 )
 from mlops_kit.db.approvals import list_promotions
-from mlops_kit.db.engine import open_transaction, query_records
+from mlops_kit.db.engine import open_read_session, query_records
 from mlops_kit.db.operator_decisions import AcceptedReference, load_accepted_references
 from mlops_kit.db.tables import (
     RETRAINING_DUE,
@@ -374,7 +374,7 @@ class MonitoringData:
 
     def _execute(self, statement: sa.Executable) -> list[Any]:
         """Execute a query of single values."""
-        with open_transaction(self.project) as session:
+        with open_read_session(self.project) as session:
             return list(session.execute(statement).all())
 
     def count_rows_by_day(self, max_days: int) -> list[DailyCount]:

@@ -161,7 +161,10 @@ def _describe_obstacle(review: StoredReview) -> str:
         )
     last = review.last_approval
     if review.promotion is not None or last is None:
-        return ", and no check blocks it."
+        reservation = review.verdicts.worst_reservation
+        if reservation is None:
+            return ", and no check blocks it."
+        return f". No check blocks it, with reservations: {reservation.sentence}"
     return _APPROVAL_CLAUSES[ApprovalOutcome(last.outcome)].format(last.actor)
 
 

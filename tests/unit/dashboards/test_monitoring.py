@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -32,6 +34,7 @@ from mlops_kit.dashboards.monitoring_head import (
 )
 from mlops_kit.dashboards.monitoring_page import MonitoringPage
 from mlops_kit.dashboards.monitoring_records import count_windows
+from mlops_kit.dashboards.rendering import Html
 from mlops_kit.dashboards.text_formats import format_clock_time, format_period
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import IncidentRecord, PredictionRecord, RetrainingRecord, WindowRecord
@@ -125,6 +128,41 @@ def test_open_incident_is_a_warning_until_acknowledged(healthy_project: Project)
     )
     watch_records.write_incident(healthy_project, "act", "Concept drift")
     assert read_statement(healthy_project)[0] == "critical"
+
+
+def test_page_shows_one_state_while_the_watch_goes_on(
+    healthy_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_head = monitoring_page.build_monitoring_head
+
+    def build_head_then_write(*arguments: Any) -> Html:
+        head = build_head(*arguments)
+        watch_records.write_incident(healthy_project, "act", "Concept drift")
+        return head
+
+    monkeypatch.setattr(monitoring_page, "build_monitoring_head", build_head_then_write)
+    page = MonitoringPage(healthy_project)
+    assert "Concept drift" not in read_text(page.html())
+    monkeypatch.undo()
+    assert "Concept drift" in read_text(MonitoringPage(healthy_project).html())
+
+
+def test_page_is_built_again_if_a_run_changed_meanwhile(
+    healthy_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = next(healthy_project.reports_folder.glob("*/manifest.json"))
+    build_head = monitoring_page.build_monitoring_head
+    builds = []
+
+    def build_head_then_touch(*arguments: Any) -> Html:
+        builds.append(1)
+        if len(builds) == 1:
+            os.utime(manifest, (1, 1))
+        return build_head(*arguments)
+
+    monkeypatch.setattr(monitoring_page, "build_monitoring_head", build_head_then_touch)
+    MonitoringPage(healthy_project)
+    assert len(builds) == 2
 
 
 @pytest.mark.parametrize(
