@@ -206,14 +206,16 @@ def check_plugins(_project: Project) -> str:
 @PROJECT_CHECKS.register("notebooks")
 def check_notebooks(project: Project) -> str:
     """Check that each stage has a notebook, whose ``parameters`` cell is valid if it has one."""
-    from mlops_kit.pipeline import parameter_cell
+    from mlops_kit.pipeline import notebook_kernels, parameter_cell
     from mlops_kit.pipeline.scaffold import notebooks
 
     parameter_count = 0
     problems = []
+    notes = []
     for stage in project.config.stages:
         try:
             parameters = parameter_cell.read_parameters(project.get_notebook_path(stage))
+            notes += notebook_kernels.check_notebook_kernels(project, [stage])
         except KitError as error:
             problems.append(str(error))
         else:
@@ -224,7 +226,7 @@ def check_notebooks(project: Project) -> str:
     replaced = notebooks.list_replaced_notebooks(project)
     if replaced:
         sentence = f"{sentence}; the project's own: {', '.join(replaced)}"
-    return sentence
+    return "\n  ".join([sentence, *notes])
 
 
 @PROJECT_CHECKS.register("source")

@@ -21,6 +21,7 @@ _JUPYTERLAB_OPTIONS = (
     "--LabApp.news_url=None",
     "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
     "--LabApp.extension_manager=readonly",
+    "--ServerApp.kernel_manager_class=mlops_kit.cli.lab_kernels.LabKernelManager",
 )
 
 

@@ -101,7 +101,7 @@ def create_stage_entry(project: Project, stage: str) -> StageEntry:
     """Create the entry of a stage that has not been run."""
     notebook = project.get_notebook_path(stage)
     return StageEntry(
-        notebook=notebook.stem,
+        notebook=project.get_executed_notebook_name(stage),
         question=read_notebook_title(notebook),
     )
 

@@ -24,6 +24,7 @@ from mlops_kit.pipeline.active_run import ActiveRun, ParameterValues
 from mlops_kit.pipeline.file_hashes import FileHashes
 from mlops_kit.pipeline.history import RunHistory
 from mlops_kit.pipeline.manifest import create_manifest, mark_run_killed, mark_run_started
+from mlops_kit.pipeline.notebook_kernels import check_notebook_kernels
 from mlops_kit.pipeline.params import extract_values, resolve_parameters
 from mlops_kit.pipeline.plan import PlanAction, find_up_to_date_run, plan_stages
 from mlops_kit.pipeline.run_completion import finish_run
@@ -177,12 +178,14 @@ def run_pipeline(
             return _complete_up_to_date_run(project, up_to_date_run, report_progress)
     check_configured_columns(project)
     check_classes(project)
-    warning = describe_unidentified_author(project.config.people)
-    if warning:
-        report_progress(f"warning: {warning}")
     stages_to_run = [
         planned.stage for planned in planned_stages if planned.action != PlanAction.SKIP
     ]
+    for note in check_notebook_kernels(project, stages_to_run):
+        report_progress(f"note: {note}")
+    warning = describe_unidentified_author(project.config.people)
+    if warning:
+        report_progress(f"warning: {warning}")
     kernel_pool.get_fork_server(kernel_pool.list_modules_to_preload(project, stages_to_run))
     store_plugin_index(project.root)
     active = _create_active_run(project, values, options, report_progress, context)
