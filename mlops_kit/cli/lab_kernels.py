@@ -27,14 +27,14 @@ def find_working_folder(project: Project, notebook: Path) -> Path | None:
     return None
 
 
-class LabKernelManager(AsyncMappingKernelManager):  # type: ignore[misc]
+class LabKernelManager(AsyncMappingKernelManager):
     """Starts the kernel of a stage's notebook in the working folder of the stage."""
 
     def cwd_for_path(
         self, path: str, env: Mapping[str, str] | None = None, **options: Any
     ) -> str | None:
         """Return the folder in which a kernel starts."""
-        folder: str | None = super().cwd_for_path(path, **options)
+        folder: str | None = super().cwd_for_path(path, **options)  # type: ignore[no-untyped-call]
         notebook = (env or {}).get(_NOTEBOOK_VARIABLE)
         if not notebook:
             return folder

@@ -41,7 +41,7 @@ from mlops_kit.dashboards.request_handlers import (
     StartHandler,
     TokenIdentityProvider,
 )
-from mlops_kit.project.config.services import IdentitySource, PeopleConfig
+from mlops_kit.project.config.services import PeopleConfig
 from mlops_kit.project.loader import Project
 
 with import_from_extra("dashboards"):
@@ -290,7 +290,7 @@ def load_identity_provider(name: str, people: PeopleConfig) -> type[IdentityProv
     KitError
         If there is no such class, or it is not an identity provider.
     """
-    if not name and people.identity == IdentitySource.TOKEN:
+    if not name and people.identity == "token":
         TokenIdentityProvider.people = people
         return TokenIdentityProvider
     if not name:

@@ -17,7 +17,7 @@ import secrets
 from mlops_kit.core.dependencies import settings_not_recorded
 from mlops_kit.core.environment import get_user_name, is_container
 from mlops_kit.core.errors import NotAllowedError
-from mlops_kit.project.config.services import TOKEN_HASH_PREFIX, IdentitySource, PeopleConfig
+from mlops_kit.project.config.services import TOKEN_HASH_PREFIX, PeopleConfig
 
 _logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def identify_person(people: PeopleConfig) -> str:
     NotAllowedError
         If people are identified by tokens and this process has none, or an unknown one.
     """
-    if people.identity == IdentitySource.TOKEN:
+    if people.identity == "token":
         owner = _find_owner_of_present_token(people)
         if owner:
             return owner
@@ -82,7 +82,7 @@ def identify_author(people: PeopleConfig) -> str:
         If people are identified by tokens and this process has an unknown one.
     """
     with settings_not_recorded():
-        if people.identity == IdentitySource.SYSTEM:
+        if people.identity == "system":
             return get_user_name()
         owner = _find_owner_of_present_token(people)
     return owner or f"{_UNIDENTIFIED_PREFIX} ({get_user_name()})"
@@ -90,7 +90,7 @@ def identify_author(people: PeopleConfig) -> str:
 
 def is_identified(people: PeopleConfig, name: str) -> bool:
     """Return whether the name of an author is that of a person as ``people`` identifies them."""
-    return people.identity == IdentitySource.SYSTEM or not name.startswith(_UNIDENTIFIED_PREFIX)
+    return people.identity == "system" or not name.startswith(_UNIDENTIFIED_PREFIX)
 
 
 def _find_owner_of_present_token(people: PeopleConfig) -> str:
@@ -119,7 +119,7 @@ def describe_identity_weakness(people: PeopleConfig) -> str:
 
     Only where two people have to be told apart: with ``people.four_eyes``.
     """
-    if not people.four_eyes or people.identity != IdentitySource.SYSTEM or not is_container():
+    if not people.four_eyes or people.identity != "system" or not is_container():
         return ""
     return (
         "people.four_eyes is meaningless here: in a container, everybody who may run commands is "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from enum import StrEnum
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -141,18 +141,11 @@ class DashboardConfig(ConfigSection):
         return urlsplit(self.base_url).hostname or ""
 
 
-class IdentitySource(StrEnum):
-    """What identifies people: the operating system's user, or a token for each."""
-
-    SYSTEM = "system"
-    TOKEN = "token"  # noqa: S105 - not a token
-
-
 class PeopleConfig(ConfigSection):
     """Who may decide; names are those of users, of tokens, or of the dashboards' provider."""
 
-    identity: IdentitySource = Field(
-        IdentitySource.SYSTEM,
+    identity: Literal["system", "token"] = Field(
+        "system",
         description="What identifies people: system, the user id of the operating system; or "
         "token, a token for each person, where people share a user id",
     )
@@ -186,12 +179,12 @@ class PeopleConfig(ConfigSection):
     @model_validator(mode="after")
     def check_identity(self) -> PeopleConfig:
         """Refuse tokens that are not used, and an identity that nobody can have."""
-        if self.identity == IdentitySource.TOKEN and not self.tokens:
+        if self.identity == "token" and not self.tokens:
             raise ValueError(
                 "identity: token, but there is no token; expected tokens: {NAME: sha256:...}, as "
                 "mlops people token NAME prints them"
             )
-        if self.identity == IdentitySource.SYSTEM and self.tokens:
+        if self.identity == "system" and self.tokens:
             raise ValueError(
                 "tokens have no effect with identity: system; expected identity: token"
             )

@@ -17,7 +17,7 @@ from mlops_kit.core.errors import KitError
 from mlops_kit.dashboards import request_handlers, server
 from mlops_kit.db import approvals
 from mlops_kit.db.tables import ApprovalOutcome
-from mlops_kit.project.config.services import IdentitySource, PeopleConfig
+from mlops_kit.project.config.services import PeopleConfig
 from mlops_kit.project.identity import hash_person_token
 from mlops_kit.project.loader import Project
 from tests.support import sample_runs
@@ -392,9 +392,7 @@ def test_token_identifies_a_person(presented: str, person: str | None) -> None:
         def get_argument(self, name: str, default: str) -> str:
             return presented
 
-    people = PeopleConfig(
-        identity=IdentitySource.TOKEN, tokens={"anna": hash_person_token("anna-token")}
-    )
+    people = PeopleConfig(identity="token", tokens={"anna": hash_person_token("anna-token")})
     provider = server.load_identity_provider("", people)()
     typed = provider.process_login_form(Handler())
     sent = asyncio.run(provider.get_user_token(Handler()))
@@ -402,9 +400,7 @@ def test_token_identifies_a_person(presented: str, person: str | None) -> None:
 
 
 def test_session_of_a_removed_person_ends() -> None:
-    people = PeopleConfig(
-        identity=IdentitySource.TOKEN, tokens={"anna": hash_person_token("anna-token")}
-    )
+    people = PeopleConfig(identity="token", tokens={"anna": hash_person_token("anna-token")})
     provider = server.load_identity_provider("", people)()
     known = provider.user_to_cookie(request_handlers.User("anna"))
     removed = provider.user_to_cookie(request_handlers.User("ben"))

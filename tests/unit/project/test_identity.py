@@ -13,12 +13,12 @@ from mlops_kit.core import dependencies, environment
 from mlops_kit.core.errors import NotAllowedError
 from mlops_kit.db.approvals import check_permission
 from mlops_kit.project import identity
-from mlops_kit.project.config.services import IdentitySource, PeopleConfig
+from mlops_kit.project.config.services import PeopleConfig
 
 ANNA_TOKEN = "a-token-of-anna"
 BEN_TOKEN = "a-token-of-ben"
 PEOPLE = PeopleConfig(
-    identity=IdentitySource.TOKEN,
+    identity="token",
     tokens={
         "anna": identity.hash_person_token(ANNA_TOKEN),
         "ben": identity.hash_person_token(BEN_TOKEN),
@@ -121,8 +121,6 @@ def test_token_is_random_and_its_hash_identifies_the_owner() -> None:
     first, second = identity.create_token(), identity.create_token()
     assert first != second
     assert len(first) >= 32
-    people = PeopleConfig(
-        identity=IdentitySource.TOKEN, tokens={"anna": identity.hash_person_token(first)}
-    )
+    people = PeopleConfig(identity="token", tokens={"anna": identity.hash_person_token(first)})
     assert identity.find_token_owner(people, first) == "anna"
     assert identity.find_token_owner(people, second) == ""
