@@ -234,6 +234,8 @@ def check_source(project: Project) -> str:
     """Check that the source can be read and has the configured columns."""
     from mlops_kit.data import source
 
+    if not project.config.source:
+        return "none: the notebooks of this chain read what they need"
     source.check_configured_columns(project)
     return f"{len(source.list_source_columns(project))} columns"
 

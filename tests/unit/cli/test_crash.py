@@ -220,7 +220,7 @@ def test_closed_output_and_latin_1_terminal_are_no_faults(home: Path) -> None:
     doctor = subprocess.run(
         [sys.executable, "-m", "mlops_kit.cli", "doctor"],
         capture_output=True,
-        text=True,
+        encoding="latin-1",
         timeout=120,
         check=False,
         env=environment,
