@@ -93,6 +93,7 @@ def create_manifest(
         note=note,
         as_of=config.as_of.isoformat() if config.as_of else None,
         until=config.until.isoformat() if config.until else None,
+        timezone=config.timezone,
         sample=config.sample,
         seed=config.seed,
         approval=config.approval,

@@ -259,6 +259,8 @@ class RunManifest(_ManifestModel):
         The process that executes the run, or did so last.
     pid, process_started
         Its id and start time (seconds since the epoch) in the manifests of earlier versions.
+    timezone : str
+        The project's time zone, in which pages show the times of the run.
     branching_stages : list of str
         Stages that run in the branches and not in the run itself.
     mlflow : dict
@@ -281,6 +283,7 @@ class RunManifest(_ManifestModel):
     note: str = ""
     as_of: str | None = None
     until: str | None = None
+    timezone: str = "UTC"
     sample: int = 0
     seed: int = 0
     approval: str = ""
