@@ -15,6 +15,7 @@ from mlops_kit.core.results import CheckOutcome, Interval, Table, Verdicts
 from mlops_kit.core.serialization import from_json_value, to_json_value
 from mlops_kit.stages.monitor.joint_cost import JointCost
 from mlops_kit.stages.monitor.joint_drift import JointDrift
+from mlops_kit.stages.monitor.reference_performance import ReferencePerformance
 from mlops_kit.stages.retrain.policy import RetrainingDecision
 from mlops_kit.stats.monitoring_tables import upgrade_monitoring_table
 
@@ -67,6 +68,12 @@ class WindowMonitoring:
         versions.
     slices : Table or None
         Drift by slice; None without ``review.slices``.
+    estimated_cost : Interval or None
+        Estimated cost of the decision on a row; None where the project states no costs, and in
+        records of earlier versions.
+    reference : ReferencePerformance or None
+        Reference performance at that time; None if there is none, and in records of earlier
+        versions.
     """
 
     rows: int
@@ -84,6 +91,8 @@ class WindowMonitoring:
     joint_cost: JointCost | None = None
     joint_drift: JointDrift | None = None
     slices: Table | None = None
+    estimated_cost: Interval | None = None
+    reference: ReferencePerformance | None = None
 
     def to_json(self) -> str:
         """Convert to the JSON text that the database stores."""
@@ -109,6 +118,8 @@ class WindowMonitoring:
             joint_cost=stored.get("joint_cost"),
             joint_drift=stored.get("joint_drift"),
             slices=stored.get("slices"),
+            estimated_cost=stored.get("estimated_cost"),
+            reference=stored.get("reference"),
         )
 
     @staticmethod

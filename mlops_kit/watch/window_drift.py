@@ -135,6 +135,7 @@ def _measure_drift_with_cost(
             drifted_columns,
             config,
             design.weights,
+            reference.threshold,
         )
     columns = table.data["column"]
     costs = [cost_by_column.get(column, math.nan) for column in columns]
@@ -158,7 +159,13 @@ def estimate_window_joint_cost(
     if not has_changed:
         return None
     labeled = reference.outcomes.reference
-    return estimate_joint_cost(labeled, drift.domain, config, get_row_weights(labeled, config))
+    return estimate_joint_cost(
+        labeled,
+        drift.domain,
+        config,
+        get_row_weights(labeled, config),
+        reference.threshold,
+    )
 
 
 def _has_estimate_dropped(

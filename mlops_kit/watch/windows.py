@@ -20,7 +20,7 @@ from mlops_kit.core.tasks import (
     to_score_column,
 )
 from mlops_kit.data.column_kinds import infer_statistical_kind
-from mlops_kit.data.columns import ROW_ID, get_row_days, list_feature_columns
+from mlops_kit.data.columns import get_row_days
 from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.data.splitters import get_sampling_design
 from mlops_kit.project.artifacts import read_artifact
@@ -39,15 +39,22 @@ from mlops_kit.stages.monitor.drift_sides import (
 from mlops_kit.stages.monitor.drift_tests import make_side_weights
 from mlops_kit.stages.monitor.joint_checks import check_joint_drift, check_slice_drift
 from mlops_kit.stages.monitor.performance_estimate import (
+    COST,
     OutcomeModel,
     WindowRows,
-    estimate_performance,
+    estimate_functions,
     fit_outcome_model,
+    list_window_functions,
 )
 from mlops_kit.stages.monitor.profile_records import ReferenceProfile
 from mlops_kit.stages.monitor.profile_scan import profile_parquet
 from mlops_kit.stages.monitor.profiles import DriftProfile, profile_rows
-from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
+from mlops_kit.stages.monitor.realized import measure_labeled_rows
+from mlops_kit.stages.monitor.reference_performance import (
+    ReferencePerformance,
+    get_reference_performance,
+    select_held_out_rows,
+)
 from mlops_kit.stages.monitor.schema import check_schema
 from mlops_kit.stages.monitor.season import DriftHistory
 from mlops_kit.stages.monitor.stored_profiles import load_reference_profile
@@ -69,7 +76,7 @@ class ReferenceData(NamedTuple):
     ----------
     rows : DataFrame
         The held-out rows: features, target and score.
-    performance : Interval or None
+    performance : ReferencePerformance or None
         Reference performance: the headline metric that the review measured.
     outcomes : OutcomeModel
         What the labels of new rows are drawn from, fitted on the held-out rows.
@@ -78,14 +85,17 @@ class ReferenceData(NamedTuple):
         rows that the version was made from.
     classes : tuple
         The classes in the order of the version's codes; empty for a regression.
+    threshold : float or None
+        The decision threshold of the version.
     """
 
     feature_names: list[str]
     rows: pd.DataFrame
-    performance: Interval | None
+    performance: ReferencePerformance | None
     outcomes: OutcomeModel
     profile: ReferenceProfile
     classes: tuple[Any, ...] = ()
+    threshold: float | None = None
 
     @property
     def history(self) -> DriftHistory | None:
@@ -119,17 +129,16 @@ def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
     table = read_artifact(run, known_artifacts["features"])
     held_out_scores = read_artifact(run, known_artifacts["held_out_scores"])
     quality = read_artifact(run, known_artifacts["metrics"])
-    keys = config.id or [ROW_ID]
-    role_names = (config.time, config.validation.group, config.weight)
-    roles = [name for name in role_names if name in table]
-    columns = list(dict.fromkeys([*keys, *roles, *list_feature_columns(config, table)]))
-    held_out_rows = table.loc[table["part"] == "test", columns].merge(
-        held_out_scores[[*keys, config.target, SCORE_COLUMN]], on=keys
-    )
+    held_out_rows = select_held_out_rows(table, held_out_scores, config)
     return ReferenceData(
         feature_names=list(version.features),
         rows=held_out_rows,
-        performance=get_reference_performance(quality, config),
+        performance=get_reference_performance(
+            quality,
+            config,
+            held_out_rows,
+            version.threshold,
+        ),
         outcomes=fit_outcome_model(held_out_rows, list(version.features), config),
         profile=_profile_reference(
             project,
@@ -138,6 +147,7 @@ def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
             held_out_rows,
         ),
         classes=version.classes,
+        threshold=version.threshold,
     )
 
 
@@ -248,15 +258,18 @@ def analyze_unlabeled_window(
         config,
         drift_design,
     )
-    estimated = estimate_performance(
+    estimates = estimate_functions(
         reference.outcomes,
         WindowRows(
             predictions[SCORE_COLUMN],
             inputs,
             design,
-            domain=measured.domain,
+            reference.threshold,
+            measured.domain,
         ),
+        list_window_functions(config, reference.threshold),
     )
+    estimated = estimates[config.headline_metric]
     verdicts = [
         check_schema(expected, current),
         alerts.check_feature_drift(measured.table, config),
@@ -279,6 +292,8 @@ def analyze_unlabeled_window(
         joint_cost=estimate_window_joint_cost(measured, estimated.interval, reference, config),
         joint_drift=measured.joint,
         slices=measured.slices,
+        estimated_cost=estimates[COST].interval if COST in estimates else None,
+        reference=reference.performance,
     )
 
 

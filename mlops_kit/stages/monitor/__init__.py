@@ -17,9 +17,12 @@ from mlops_kit.stages.monitor.drift_sides import (
 from mlops_kit.stages.monitor.joint_checks import check_joint_drift, check_slice_drift
 from mlops_kit.stages.monitor.joint_drift import measure_joint_drift
 from mlops_kit.stages.monitor.realized import (
-    get_reference_performance,
     measure_performance_by_day,
     measure_realized_performance,
+)
+from mlops_kit.stages.monitor.reference_performance import (
+    get_reference_performance,
+    select_held_out_rows,
 )
 from mlops_kit.stages.monitor.schema import check_schema
 from mlops_kit.stages.monitor.slice_drift import measure_slice_drift
@@ -41,6 +44,7 @@ __all__ = [
     "measure_realized_performance",
     "measure_slice_drift",
     "measure_window_drifts",
+    "select_held_out_rows",
     "select_reference_and_current",
     "summarize_monitoring",
 ]

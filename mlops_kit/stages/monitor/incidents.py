@@ -33,7 +33,7 @@ from mlops_kit.project.loader import Project
 from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stages.monitor.joint_cost import JointCost
 from mlops_kit.stages.monitor.joint_drift import JointDrift
-from mlops_kit.stages.monitor.limits import compute_max_drop
+from mlops_kit.stages.monitor.limits import compute_bound
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import (
     CONCEPT_DRIFT_CHECK,
@@ -94,7 +94,7 @@ class MonitoredWindow(Protocol):
 
 def detect_costly_drift(
     windows: Sequence[MonitoredWindow],
-    reference: float | None,
+    reference: Interval | None,
     config: ProjectConfig,
 ) -> list[IncidentSignal]:
     """Detect drift that persists and costs performance, or an estimated drop, as one signal.
@@ -108,7 +108,7 @@ def detect_costly_drift(
     ----------
     windows : sequence of MonitoredWindow
         The monitored windows, the newest last.
-    reference : float or None
+    reference : Interval or None
         The reference performance.
 
     Returns
@@ -136,7 +136,8 @@ def detect_costly_drift(
     if joint_drift is not None and joint_drift.is_drifted:
         sentences.append(joint_drift.sentence)
     sentences.append(
-        f"Estimated performance {estimated}, reference performance {format_number(reference)}."
+        f"Estimated performance {estimated}, "
+        f"reference performance {format_number(reference.value if reference else None)}."
     )
     sentence = " ".join(sentences)
     severity = IncidentSeverity.CRITICAL if is_critical else IncidentSeverity.WARNING
@@ -160,7 +161,7 @@ def _is_costly_joint_drift(windows: Sequence[MonitoredWindow], config: ProjectCo
 
 def _is_certainly_below(
     estimated: Interval,
-    reference: float | None,
+    reference: Interval | None,
     config: ProjectConfig,
 ) -> bool:
     """Whether all of the interval of an estimate is beyond the limit of a performance drop."""
@@ -171,15 +172,15 @@ def _is_certainly_below(
 
 def _is_performance_drop(
     value: float | None,
-    reference: float | None,
+    reference: Interval | None,
     config: ProjectConfig,
 ) -> bool:
     """Whether a value is beyond the limit of a performance drop; not if either is not known."""
     if value is None or reference is None:
         return False
     metric = METRICS[config.headline_metric]
-    max_drop = compute_max_drop(config.monitor.max_drop, metric, Interval(reference))
-    return metric.compute_gain(value, reference) < -max_drop
+    bound = compute_bound(config.monitor.max_drop, metric, reference)
+    return bound is not None and metric.compute_gain(value, bound) < 0
 
 
 def _describe_drift_costs(
