@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_kit.core.results import CheckOutcome, Interval
+from mlops_kit.core.results import CheckOutcome
 from mlops_kit.project.loader import Project, load_project
 from mlops_kit.stages.monitor.column_bins import make_column_bins
 from mlops_kit.stages.monitor.performance_estimate import fit_outcome_model
@@ -20,6 +20,7 @@ from mlops_kit.stages.monitor.profile_records import (
     profile_to_json,
 )
 from mlops_kit.stages.monitor.profiles import profile_rows
+from mlops_kit.stages.monitor.reference_performance import ReferencePerformance
 from mlops_kit.watch.records import WindowMonitoring
 from mlops_kit.watch.windows import ReferenceData, analyze_unlabeled_window, profile_window
 
@@ -68,7 +69,7 @@ def reference(project: Project) -> ReferenceData:
     return ReferenceData(
         feature_names=FEATURES,
         rows=rows,
-        performance=Interval(0.75, 0.7, 0.8),
+        performance=ReferencePerformance(0.75, 0.7, 0.8),
         outcomes=fit_outcome_model(rows, FEATURES, project.config),
         profile=ReferenceProfile(bins, profile_rows(rows, bins, days), None),
         classes=(0, 1),
