@@ -63,6 +63,7 @@ from mlops_kit.stats.monitoring_tables import CONCEPT_DRIFT_CHECK
 from mlops_kit.stats.weights import compute_weighted_mean
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 from mlops_kit.watch.window_drift import (
+    WindowDrift,
     compare_window_distributions,
     estimate_window_joint_cost,
     measure_window_drift,
@@ -270,14 +271,6 @@ def analyze_unlabeled_window(
         list_window_functions(config, reference.threshold),
     )
     estimated = estimates[config.headline_metric]
-    verdicts = [
-        check_schema(expected, current),
-        alerts.check_feature_drift(measured.table, config),
-        alerts.check_prediction_drift(measured.table, config),
-        check_joint_drift(measured.joint, config),
-    ]
-    if measured.slices is not None:
-        verdicts.append(check_slice_drift(measured.slices))
     return WindowMonitoring(
         rows=len(predictions),
         flagged_share=_compute_flagged_share(predictions["decision"], design.weights, config),
@@ -287,7 +280,7 @@ def analyze_unlabeled_window(
         estimation_note=estimated.note,
         drift=measured.table,
         sketches=compare_window_distributions(expected, current, weights),
-        verdicts=Verdicts.from_verdicts(verdicts),
+        verdicts=_make_drift_verdicts(expected, current, measured, config),
         rows_by_version=rows_by_version,
         joint_cost=estimate_window_joint_cost(measured, estimated.interval, reference, config),
         joint_drift=measured.joint,
@@ -295,6 +288,24 @@ def analyze_unlabeled_window(
         estimated_cost=estimates[COST].interval if COST in estimates else None,
         reference=reference.performance,
     )
+
+
+def _make_drift_verdicts(
+    expected: pd.DataFrame,
+    current: pd.DataFrame,
+    measured: WindowDrift,
+    config: ProjectConfig,
+) -> Verdicts:
+    """Make the verdicts of a window without labels, the worst first."""
+    verdicts = [
+        check_schema(expected, current),
+        alerts.check_feature_drift(measured.table, config),
+        alerts.check_prediction_drift(measured.table, config),
+        check_joint_drift(measured.joint, config),
+    ]
+    if measured.slices is not None:
+        verdicts.append(check_slice_drift(measured.slices))
+    return Verdicts.from_verdicts(verdicts)
 
 
 def _compute_flagged_share(
