@@ -138,6 +138,8 @@ def show_watch(context: MonitoringContext) -> CardContent:
 
 
 def _make_watch_state(liveness: WatchLiveness) -> Html:
+    if liveness.is_running and not liveness.is_responding:
+        return make_status(Color.WARNING, "◆ not responding")
     if liveness.is_running:
         return make_status(Color.GOOD, "● running")
     if liveness.is_dead:
