@@ -9,9 +9,9 @@ one has to be refused; every second time the other one is in a container of its 
 process ids and its host name go, if the system allows that. Both are killed (SIGKILL, with all
 processes that they started) at a random moment, and two start again. When one has come to the end,
 every prediction, label, window, incident, decision and alert has to be stored once, as without
-kills. Alerts go to a file, which must have each of them once, and to a webhook, which must have each
-at least once: a process that is killed between sending an alert and noting so sends it again with
-the same number. How often that happened is counted.
+kills. Alerts go to a file, which must have each of them once, and to a webhook, which must have
+each at least once: a process that is killed between sending an alert and noting so sends it again
+with the same number. How often that happened is counted.
 
 Outcomes are stored in ``build/watch_kills.json`` until a tracked file changes.
 
@@ -35,23 +35,22 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 from stored_outcomes import ROOT, OutcomeStore
 
 sys.path.insert(0, str(ROOT))
 
-from mlops_kit.db.tables import AlertRecord, PredictionRecord  # noqa: E402
-from mlops_kit.project import loader  # noqa: E402
-from tests.support import watched_project as watched  # noqa: E402
+from mlops_kit.db.tables import AlertRecord, PredictionRecord
+from mlops_kit.project import loader
+from tests.support import watched_project as watched
 
 DECIDING_PATHS = ("mlops_kit", "tests/support/watched_project.py", "evidence/watch_kills.py")
 WORK_FOLDER = ROOT / "build" / "watch_kills"
 UNTIL = "2024-02-28"
 DEFAULT_KILLS = 50
 SEED = 0
-MIN_DELAY_SECONDS = 1.0
+MIN_DELAY_SECONDS = 3.0  # a process has begun to work by then
 MAX_DELAY_SHARE = 0.8  # of the time that the undisturbed watch took
 WEBHOOK_ENV = "WATCH_KILLS_WEBHOOK"
 SETTINGS = f"""{watched.YAML_WITHOUT_RETRAINING}
