@@ -30,8 +30,8 @@ from mlops_kit.watch.alert_list import (
     get_alert_state,
     read_alert_overview,
 )
-from mlops_kit.watch.arrivals import ARRIVAL_SIGNALS
 from mlops_kit.watch.liveness import WatchLiveness
+from mlops_kit.watch.signals import ARRIVAL_SIGNALS
 
 _MAX_SHOWN_ALERTS = 50
 _STATE_COLORS = {

@@ -26,11 +26,7 @@ from mlops_kit.stages.monitor.incidents import IncidentSeverity, IncidentSignal
 from mlops_kit.stats.arrivals import CountInterval, estimate_dispersion, predict_count
 from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.context import WatchContext
-
-NO_ROWS_SIGNAL = "no_rows"
-FEW_ROWS_SIGNAL = "few_rows"
-LATE_LABELS_SIGNAL = "late_labels"
-ARRIVAL_SIGNALS = (NO_ROWS_SIGNAL, FEW_ROWS_SIGNAL, LATE_LABELS_SIGNAL)
+from mlops_kit.watch.signals import FEW_ROWS_SIGNAL, LATE_LABELS_SIGNAL, NO_ROWS_SIGNAL
 
 HISTORY_WEEKS = 8
 _EXPECTATION_WEEKS = 4  # the newest ones, because the number of rows may grow or fall
