@@ -6,9 +6,13 @@ import dataclasses
 import errno
 import itertools
 import os
-import signal
+import platform
 import subprocess
 import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,15 +22,21 @@ import sqlalchemy as sa
 
 from mlops_kit.core import process_identity
 from mlops_kit.core.errors import RunFailedError
-from mlops_kit.core.process_identity import ProcessIdentity, identify_current_process
+from mlops_kit.core.process_identity import (
+    ProcessIdentity,
+    identify_current_process,
+    is_lock_held,
+)
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import WatchLeaseRecord, WatchRecord
 from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.loader import Project, load_project
-from mlops_kit.watch.lease import LEASE_DURATION, WatchLease, hold_lease
+from mlops_kit.watch.lease import LEASE_DURATION, WatchLease, get_lock_path, hold_lease
 from mlops_kit.watch.liveness import read_watch_liveness
 from tests.support.environment import ROOT, make_clean_environment
+from tests.support.namespaces import HOST_NAME, NEW_CONTAINER, needs_containers
 
+SETTINGS = "name: t\nsource: t.csv\ntarget: y\ntask: binary\ntime: at\n"
 _numbers = itertools.count(1)
 HOLDING_PROGRAM = """\
 import sys
@@ -40,8 +50,7 @@ with hold_lease(load_project(sys.argv[1])):
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    settings = "name: t\nsource: t.csv\ntarget: y\ntask: binary\ntime: at\n"
-    (tmp_path / "mlops.yaml").write_text(settings)
+    (tmp_path / "mlops.yaml").write_text(SETTINGS)
     return load_project(tmp_path)
 
 
@@ -214,27 +223,100 @@ def test_file_system_without_locks_leaves_it_to_the_lease(
     assert read_lease(project).lock_identity == ""
 
 
-@pytest.mark.slow
-def test_killed_process_is_replaced_at_once_and_a_running_one_is_not(project: Project) -> None:
-    command = [sys.executable, "-c", HOLDING_PROGRAM, str(project.root)]
+@contextmanager
+def start_holder(project: Project, prefix: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
+    """Start a process that holds the lease, or is refused, behind a command such as unshare."""
     process = subprocess.Popen(
-        command,
+        [*prefix, sys.executable, "-c", HOLDING_PROGRAM, str(project.root)],
         cwd=ROOT,
         env=make_clean_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_until_held(process: subprocess.Popen[str]) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
-    message = rf"is running on .* \(process {process.pid}\)"
-    with pytest.raises(RunFailedError, match=message), hold_lease(project):
-        pass
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+
+
+def describe_watch(project: Project) -> str:
     liveness = read_watch_liveness(project)
     assert liveness is not None
-    assert liveness.is_dead  # at once: it is a process of this machine
-    assert liveness.describe().startswith("died on ")
-    with hold_lease(project):
-        assert read_lease(project).process_id == os.getpid()
+    return liveness.describe()
+
+
+@pytest.mark.slow
+def test_killed_process_is_replaced_at_once_and_a_running_one_is_not(project: Project) -> None:
+    with start_holder(project) as process:
+        wait_until_held(process)
+        message = rf"is running on .* \(process {process.pid}\)"
+        with pytest.raises(RunFailedError, match=message), hold_lease(project):
+            pass
+        process.kill()
+        process.communicate()
+        assert describe_watch(project).startswith("died on ")
+        with hold_lease(project):
+            assert read_lease(project).process_id == os.getpid()
+
+
+@pytest.mark.slow
+@needs_containers
+def test_two_containers_on_one_folder_do_not_collide(project: Project) -> None:
+    with start_holder(project, NEW_CONTAINER) as process:
+        wait_until_held(process)
+        place = f"running on {HOST_NAME} (process 1)"
+        assert describe_watch(project).startswith(place)
+        set_age(project, 2 * LEASE_DURATION)  # the lock tells that it is alive
+        assert describe_watch(project).startswith(f"not responding on {HOST_NAME}")
+        with pytest.raises(RunFailedError, match="is running on other-container"):
+            hold_lease(project).__enter__()
+        process.kill()
+        process.communicate()
+        deadline = time.monotonic() + 20
+        while is_lock_held(get_lock_path(project)):  # the kernel ends the namespace
+            assert time.monotonic() < deadline
+        assert describe_watch(project).startswith(f"died on {HOST_NAME}")
+    with hold_lease(project), start_holder(project, NEW_CONTAINER) as process:
+        _, errors = process.communicate()
+        assert f"is running on {platform.node()} (process {os.getpid()})" in errors
+
+
+@pytest.mark.slow
+def test_of_machines_that_share_a_postgresql_database_one_watches(
+    tmp_path: Path, postgres_database: str
+) -> None:
+    projects = []
+    for machine in ("first", "second", "third", "fourth"):
+        folder = tmp_path / machine
+        folder.mkdir()
+        (folder / "mlops.yaml").write_text(f"{SETTINGS}database: {postgres_database}\n")
+        projects.append(load_project(folder))
+    for _round in range(3):  # the first one without a lease, the others with one that has expired
+        leases = [WatchLease(project, make_remote_identity()) for project in projects]
+        with ThreadPoolExecutor() as executor:
+            futures = [executor.submit(lease.acquire) for lease in leases]
+        errors = [future.exception() for future in futures]
+        assert errors.count(None) == 1
+        assert sum(isinstance(error, RunFailedError) for error in errors) == 3
+        holder = leases[errors.index(None)]
+        assert read_lease(projects[0]).holder == holder.holder
+        set_age(projects[0], 2 * LEASE_DURATION)
+        holder._stop.set()
+    with hold_lease(projects[0]):
+        with open_transaction(projects[1]) as transaction:
+            transaction.info["concerns_lease"] = True
+            transaction.execute(sa.update(WatchLeaseRecord).values(holder="another machine"))
+        with (
+            pytest.raises(RunFailedError, match="has taken over"),
+            open_transaction(projects[0]) as transaction,
+        ):
+            transaction.add(make_progress())
+    assert query_records(projects[0], sa.select(WatchRecord)) == []
