@@ -198,31 +198,41 @@ def find_differences(undisturbed: loader.Project, killed: loader.Project) -> lis
 def finish_watch(
     undisturbed: loader.Project, killed: loader.Project, webhook: Webhook
 ) -> dict[str, Any]:
-    """Watch to the end after kills, compare, and begin the four weeks again."""
+    """Watch to the end after kills, and compare."""
     watch_to_the_end(killed, webhook)
     at_webhook = count_sent(killed)["webhook"]
-    outcome = {
+    return {
         "differences": find_differences(undisturbed, killed),
         "alerts": len(list_alerts(killed)),
         "sent_again": at_webhook.total() - len(at_webhook),
     }
-    shutil.rmtree(killed.root)
-    shutil.copytree(WORK_FOLDER / "original", killed.root)
-    return outcome
+
+
+def load_killed_project(outcomes: dict[str, Any]) -> loader.Project:
+    """Load the project whose watch is being killed: a new copy for each time that one ended."""
+    ended = sum("finished" in outcome for outcome in list_kills(outcomes))
+    folder = WORK_FOLDER / f"killed-{ended + 1}"
+    if not folder.is_dir():
+        shutil.copytree(WORK_FOLDER / "original", folder)
+    return loader.load_project(folder)
+
+
+def list_kills(outcomes: dict[str, Any]) -> list[dict[str, Any]]:
+    """List the outcomes of all kills so far."""
+    return [outcome for name, outcome in outcomes.items() if name.startswith("kill ")]
 
 
 def prepare_projects(webhook: Webhook) -> float:
     """Build the project, and a copy that is watched without kills; return the seconds it took."""
     shutil.rmtree(WORK_FOLDER, ignore_errors=True)
     original = watched.build_project(WORK_FOLDER / "original", SETTINGS)
-    for name in ("undisturbed", "killed"):
-        shutil.copytree(original.root, WORK_FOLDER / name)
+    shutil.copytree(original.root, WORK_FOLDER / "undisturbed")
     return watch_to_the_end(loader.load_project(WORK_FOLDER / "undisturbed"), webhook)
 
 
 def print_summary(outcomes: dict[str, Any]) -> int:
     """Print what came out; return the number of differences."""
-    kills = [outcome for name, outcome in outcomes.items() if name.startswith("kill ")]
+    kills = list_kills(outcomes)
     finished = [outcome["finished"] for outcome in kills if "finished" in outcome]
     differences = []
     for outcome in finished:
@@ -248,18 +258,18 @@ def main() -> int:
     store = OutcomeStore("watch_kills", DECIDING_PATHS, arguments.again)
     outcomes = store.outcomes
     webhook = Webhook()
-    if not (WORK_FOLDER / "killed").is_dir():
+    if not WORK_FOLDER.is_dir():
         outcomes.clear()
     if not outcomes:
         outcomes["seconds"] = prepare_projects(webhook)
         store.save()
     undisturbed = loader.load_project(WORK_FOLDER / "undisturbed")
-    killed = loader.load_project(WORK_FOLDER / "killed")
     has_containers = can_create_containers()
     for number in range(arguments.kills):
         name = f"kill {number + 1}"
         if name in outcomes:
             continue
+        killed = load_killed_project(outcomes)
         rng = random.Random(f"{SEED} {number}")  # noqa: S311 - not for cryptography
         delay = rng.uniform(MIN_DELAY_SECONDS, MAX_DELAY_SHARE * outcomes["seconds"])
         in_container = has_containers and number % 2 == 1

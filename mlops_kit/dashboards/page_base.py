@@ -217,7 +217,7 @@ class DashboardPage(ABC):
 
     def head(self) -> Html:
         """Return the state, the sentence, the decisions and the row of tabs."""
-        top_line = TopLineView(self.title, self.subject)
+        top_line = TopLineView(self.title, self.subject, shows_visitor=is_served())
         if self.error is not None:
             return Html().join([top_line, self._build_error_statement(self.error)])
         if not self.is_ready:

@@ -66,7 +66,7 @@ def build_review_head(context: ReviewContext, title: str, subject: str) -> Html:
     top_line = TopLineView(
         title,
         Html("{} · {}").format(subject, _build_version_choice(context)),
-        f"reviewed {format_clock_time(started, zone)}",
+        f"reviewed {format_clock_time(started, zone)} · times: {context.config.timezone}",
         shows_visitor=is_served(),
     )
     statement = guard_html(
