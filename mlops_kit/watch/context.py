@@ -22,8 +22,9 @@ from mlops_kit.stages.monitor.reference_performance import (
     ReferencePerformance,
     accept_value,
 )
+from mlops_kit.watch.reference_data import ReferenceData
 from mlops_kit.watch.status import format_local_time
-from mlops_kit.watch.windows import ReferenceData, load_reference
+from mlops_kit.watch.windows import load_reference
 
 
 class Champion(NamedTuple):

@@ -42,6 +42,7 @@ from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.change_detection import encode_version_labels, find_suspected_change
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
+from mlops_kit.watch.reference_data import ReferenceData
 from mlops_kit.watch.retraining import (
     count_new_labels,
     count_recent_retrainings,
@@ -58,7 +59,6 @@ from mlops_kit.watch.signals import (
     list_signal_names,
 )
 from mlops_kit.watch.windows import (
-    ReferenceData,
     analyze_labeled_window,
     analyze_unlabeled_window,
     profile_window,

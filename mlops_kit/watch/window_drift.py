@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Interval, Table
@@ -22,9 +22,7 @@ from mlops_kit.stages.monitor.season import mark_seasonal_drift
 from mlops_kit.stages.monitor.slice_drift import measure_slice_drift
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import OUTSIDE_SUPPORT_COLUMN, DriftStatus
-
-if TYPE_CHECKING:
-    from mlops_kit.watch.windows import ReferenceData
+from mlops_kit.watch.reference_data import ReferenceData
 
 # Outcomes of a drift test after which the cost of the drift is estimated.
 _COSTED_DRIFT_STATUSES = (DriftStatus.ALERT, DriftStatus.WARNING)

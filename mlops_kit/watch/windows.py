@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.formatting import format_number
@@ -40,7 +39,6 @@ from mlops_kit.stages.monitor.drift_tests import make_side_weights
 from mlops_kit.stages.monitor.joint_checks import check_joint_drift, check_slice_drift
 from mlops_kit.stages.monitor.performance_estimate import (
     COST,
-    OutcomeModel,
     WindowRows,
     estimate_functions,
     fit_outcome_model,
@@ -51,61 +49,22 @@ from mlops_kit.stages.monitor.profile_scan import profile_parquet
 from mlops_kit.stages.monitor.profiles import DriftProfile, profile_rows
 from mlops_kit.stages.monitor.realized import measure_labeled_rows
 from mlops_kit.stages.monitor.reference_performance import (
-    ReferencePerformance,
     get_reference_performance,
     select_held_out_rows,
 )
 from mlops_kit.stages.monitor.schema import check_schema
-from mlops_kit.stages.monitor.season import DriftHistory
 from mlops_kit.stages.monitor.stored_profiles import load_reference_profile
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import CONCEPT_DRIFT_CHECK
 from mlops_kit.stats.weights import compute_weighted_mean
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
+from mlops_kit.watch.reference_data import ReferenceData
 from mlops_kit.watch.window_drift import (
     WindowDrift,
     compare_window_distributions,
     estimate_window_joint_cost,
     measure_window_drift,
 )
-
-
-class ReferenceData(NamedTuple):
-    """What a version was evaluated on.
-
-    Attributes
-    ----------
-    rows : DataFrame
-        The held-out rows: features, target and score.
-    performance : ReferencePerformance or None
-        Reference performance: the headline metric that the review measured.
-    outcomes : OutcomeModel
-        What the labels of new rows are drawn from, fitted on the held-out rows.
-    profile : ReferenceProfile
-        The bins in which windows are compared, the profile of the rows in them, and that of all
-        rows that the version was made from.
-    classes : tuple
-        The classes in the order of the version's codes; empty for a regression.
-    threshold : float or None
-        The decision threshold of the version.
-    """
-
-    feature_names: list[str]
-    rows: pd.DataFrame
-    performance: ReferencePerformance | None
-    outcomes: OutcomeModel
-    profile: ReferenceProfile
-    classes: tuple[Any, ...] = ()
-    threshold: float | None = None
-
-    @property
-    def history(self) -> DriftHistory | None:
-        """The profile of the rows that the version was made from; None if rows have weights."""
-        profile = self.profile.history
-        if profile is None:
-            return None
-        bins = {name: self.profile.bins[name] for name in profile.counts}
-        return DriftHistory(bins, profile)
 
 
 def load_reference(project: Project, version: ModelVersion) -> ReferenceData:

@@ -22,7 +22,8 @@ from mlops_kit.stages.monitor.profile_records import (
 from mlops_kit.stages.monitor.profiles import profile_rows
 from mlops_kit.stages.monitor.reference_performance import ReferencePerformance
 from mlops_kit.watch.records import WindowMonitoring
-from mlops_kit.watch.windows import ReferenceData, analyze_unlabeled_window, profile_window
+from mlops_kit.watch.reference_data import ReferenceData
+from mlops_kit.watch.windows import analyze_unlabeled_window, profile_window
 
 pytestmark = pytest.mark.slow  # each test fits the classifier of a window
 
