@@ -32,7 +32,9 @@ from mlops_kit.pipeline.param_types import StageValues, encode_value
 from mlops_kit.pipeline.stage_dependencies import (
     EDITED_DURING_RUN,
     is_module_available,
+    list_current_names,
     list_declared_files,
+    path_exists,
 )
 from mlops_kit.project.artifacts import Artifact
 from mlops_kit.project.loader import Project
@@ -69,6 +71,19 @@ def find_differences(
     yield from _compare_environment(current, stage, recorded)
     for source in recorded.unknowable:
         yield f"its source is {source}: only reading it tells whether it changed"
+    is_decided = current.project.config.stages[stage].model_fields_set & {"files", "rerun"}
+    if recorded.untraced and not is_decided:
+        yield describe_untraced(recorded)
+
+
+def describe_untraced(dependencies: StageDependencies) -> str:
+    """Return what a stage used that cannot be traced, and what can be done about it."""
+    uses: dict[str, str] = {}
+    for use in dependencies.untraced:
+        location = f" (cell {use.cell})" if use.cell else ""
+        uses.setdefault(use.name, f"`{use.name}`{location}")
+    names = ", ".join(uses.values())
+    return f"uses something that cannot be traced: {names}; declare `files:` or `rerun:`"
 
 
 def _compare_cells(
@@ -125,6 +140,30 @@ def _compare_files(
         paths = list_matching_files(str(current.resolve_path(name)))
         if [current.format_path_name(path) for path in paths] != recorded_files:
             yield f"`{name}` holds other files than before"
+    yield from _compare_searches(current, inputs, recorded)
+
+
+def _compare_searches(
+    current: CurrentProject,
+    inputs: InputHashes,
+    recorded: StageDependencies,
+) -> Iterator[str]:
+    """Yield what was listed or looked for and is different now."""
+    for search, recorded_names in recorded.searches.items():
+        names = set(list_current_names(current, search))
+        pending = {name for name in names if inputs.get(name, "") is None}
+        added = sorted(names - set(recorded_names) - pending)
+        removed = sorted(set(recorded_names) - names)
+        if added:
+            yield f"`{search}` has `{added[0]}` now"
+        elif removed:
+            yield f"`{search}` does not have `{removed[0]}` any more"
+    for name in recorded.missing:
+        if path_exists(current, name):
+            yield f"`{name}` exists now"
+    for name in recorded.existing:
+        if name not in recorded.files and not path_exists(current, name):
+            yield f"`{name}` is gone"
 
 
 def _compare_modules(

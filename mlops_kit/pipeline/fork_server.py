@@ -47,6 +47,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_PDEATHSIG = 1
 _KERNEL_OOM_SCORE = 500  # out of memory, Linux kills the kernel rather than the run
 _READ_SIZE_BYTES = 65_536
+_CHILD_REPORTS_FOLDER = "processes"  # beside the connection file; removed with it
 
 
 @dataclass(frozen=True)
@@ -348,7 +349,11 @@ def _run_kernel(connection: str) -> None:
     project_root = os.environ.get("MLOPS_PROJECT")
     if project_root is not None:
         run_folder = Path(os.environ.get("MLOPS_RUN", os.devnull))
-        dependencies.watch_project_files(project_root, str(run_folder.parent))
+        dependencies.watch_project_files(
+            project_root,
+            str(run_folder.parent),
+            Path(connection).parent / _CHILD_REPORTS_FOLDER,
+        )
     import_tracer.mark_process_fork()  # what is imported from here on belongs to the notebook
     app.start()
 
