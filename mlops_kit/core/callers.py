@@ -21,8 +21,8 @@ _TRACER_MODULES = tuple(
     f"{_PACKAGE_FOLDER}/core/{name}.py"
     for name in ("callers", "file_tracer", "library_tracer", "process_tracer", "dependencies")
 )
-# What they do in threads of their own is not what the notebook does.
-_SERVICE_PACKAGES = KERNEL_PACKAGES | {"mlflow", "distributed"}
+# They keep stores and clusters going; what they read is not an input.
+_SERVICE_PACKAGES = {"mlflow", "distributed"}
 
 
 class CallerKind(Enum):
@@ -44,7 +44,8 @@ class Caller:
     def is_service(self) -> bool:
         """Whether it was this package, or a library that keeps the kernel or a store going."""
         is_from_service = bool(self.libraries & _SERVICE_PACKAGES)
-        return self.kind == CallerKind.PACKAGE or is_from_service
+        is_kernel = self.kind == CallerKind.UNKNOWN and bool(self.libraries & KERNEL_PACKAGES)
+        return self.kind == CallerKind.PACKAGE or is_from_service or is_kernel
 
     @property
     def is_local(self) -> bool:
@@ -109,4 +110,4 @@ def find_running_cell() -> tuple[int, str]:
     if shell is None:
         return 0, ""
     sources = shell.user_ns.get("In") or [""]
-    return int(shell.execution_count), str(sources[-1])
+    return len(sources) - 1, str(sources[-1])

@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from mlops_kit.core import file_tracer, import_tracer, library_tracer, process_tracer
+from mlops_kit.core import (
+    background_errors,
+    file_tracer,
+    import_tracer,
+    library_tracer,
+    process_tracer,
+)
 from mlops_kit.core.file_tracer import FileLog, FileState
 from mlops_kit.core.import_tracer import (
     KERNEL_PACKAGES,
@@ -67,6 +73,8 @@ class DependencyReport(TypedDict):
         Modules that the notebook and local modules could not find.
     start
         When the notebook began (ns).
+    errors
+        Exceptions that no cell has shown, with the execution count of the running cell.
     """
 
     modules: dict[str, str]
@@ -82,6 +90,7 @@ class DependencyReport(TypedDict):
     edited: list[str]
     absent: list[str]
     start: int
+    errors: list[tuple[str, int]]
 
 
 @dataclass
@@ -267,6 +276,7 @@ def report_dependencies(exact: bool = True) -> DependencyReport:
             "edited": sorted(modules.edited),
             "absent": sorted(modules.absent - set(sys.modules)),
             "start": import_tracer.import_log.start_ns,
+            "errors": background_errors.list_background_errors(),
         }
     )
     return report
@@ -330,7 +340,8 @@ def _find_reached_modules() -> dict[str, str]:
 
 
 def _get_module_file(name: str) -> str:
-    return getattr(sys.modules.get(name), "__file__", None) or ""
+    path = getattr(sys.modules.get(name), "__file__", None)
+    return os.path.abspath(path) if path else ""
 
 
 def _list_package_versions(top_level_modules: set[str]) -> dict[str, str]:

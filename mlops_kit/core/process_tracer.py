@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlops_kit.core import callers, file_tracer
+from mlops_kit.core import callers, file_tracer, library_tracer
 from mlops_kit.core.file_tracer import FileLog, file_log
 from mlops_kit.core.shell_commands import SHELLS, ShellUses, analyze_commands, analyze_program
 from mlops_kit.core.traced_paths import TracedPaths, has_pattern
@@ -83,8 +83,6 @@ def start_in_child(folder: str) -> None:
     file_tracer.watch_paths(TracedPaths(root, reports))
     _register_handlers()
     os.register_at_fork(after_in_child=_report_to_file)
-    from mlops_kit.core import library_tracer
-
     library_tracer.watch_libraries()
 
 

@@ -36,6 +36,7 @@ from mlops_kit.pipeline.stage_dependencies import (
     list_declared_files,
     path_exists,
 )
+from mlops_kit.pipeline.stage_notes import describe_untraced_use, is_untraced_use_accepted
 from mlops_kit.project.artifacts import Artifact
 from mlops_kit.project.loader import Project
 from mlops_kit.project.run_manifest import ModuleDependency, StageDependencies
@@ -71,19 +72,9 @@ def find_differences(
     yield from _compare_environment(current, stage, recorded)
     for source in recorded.unknowable:
         yield f"its source is {source}: only reading it tells whether it changed"
-    is_decided = current.project.config.stages[stage].model_fields_set & {"files", "rerun"}
-    if recorded.untraced and not is_decided:
-        yield describe_untraced(recorded)
-
-
-def describe_untraced(dependencies: StageDependencies) -> str:
-    """Return what a stage used that cannot be traced, and what can be done about it."""
-    uses: dict[str, str] = {}
-    for use in dependencies.untraced:
-        location = f" (cell {use.cell})" if use.cell else ""
-        uses.setdefault(use.name, f"`{use.name}`{location}")
-    names = ", ".join(uses.values())
-    return f"uses something that cannot be traced: {names}; declare `files:` or `rerun:`"
+    config = current.project.config.stages[stage]
+    if recorded.untraced and not is_untraced_use_accepted(config):
+        yield describe_untraced_use(recorded)
 
 
 def _compare_cells(

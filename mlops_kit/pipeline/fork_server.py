@@ -31,8 +31,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mlops_kit.core import dependencies, import_tracer
+from mlops_kit.core import background_errors, dependencies, import_tracer
 from mlops_kit.core.extras import import_from_extra
+from mlops_kit.pipeline import shell_errors
+from mlops_kit.pipeline.shell_errors import SHELL_ERRORS_VARIABLE
 
 DEFERRED_MODULES_MARKER = "|"  # modules after it are imported while the first kernels already run
 _KERNEL_MODULES = (
@@ -354,6 +356,8 @@ def _run_kernel(connection: str) -> None:
             str(run_folder.parent),
             Path(connection).parent / _CHILD_REPORTS_FOLDER,
         )
+    shell_errors.configure_shell(app.shell, os.environ.get(SHELL_ERRORS_VARIABLE, ""))
+    background_errors.watch_background_errors()
     import_tracer.mark_process_fork()  # what is imported from here on belongs to the notebook
     app.start()
 

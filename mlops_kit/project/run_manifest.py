@@ -240,7 +240,8 @@ class StageEntry(_ManifestModel):
     @property
     def summary(self) -> str:
         """One line about the stage: its error, else its sentence, else why it was not run."""
-        return self.error_message or self.sentence_with_origin or self.reason
+        text = self.error_message or self.sentence_with_origin or self.reason
+        return " ▲ ".join([text, *self.notes])
 
     @property
     def sentence_with_origin(self) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import sys
 import traceback
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 from mlops_kit.core import dependencies, import_tracer
@@ -52,9 +53,11 @@ def execute_cell(home: Path, source: str, report: Path) -> None:
 
 def main() -> None:
     """Execute the cells of a file, each in a process of its own."""
+    import_tracer.map_modules_to_distributions()  # cached, as in the fork server
     for job in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
         pid = os.fork()
         if pid == 0:
+            os.setsid()
             try:
                 execute_cell(Path(job["home"]), job["cell"], Path(job["report"]))
             except BaseException:
@@ -63,6 +66,8 @@ def main() -> None:
                 sys.stderr.flush()
                 os._exit(0)
         os.waitpid(pid, 0)
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)  # workers that the cell has left running
 
 
 if __name__ == "__main__":

@@ -22,11 +22,13 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from mlops_kit.pipeline import runner
 from mlops_kit.pipeline.current_project import CurrentProject
 from mlops_kit.pipeline.fingerprint import find_differences
+from mlops_kit.pipeline.plan import PlannedStage, plan_stages
 from mlops_kit.pipeline.stage_dependencies import collect_dependencies, refresh_dependencies
 from mlops_kit.project import loader
-from mlops_kit.project.run_manifest import StageDependencies
+from mlops_kit.project.run_manifest import RunManifest, StageDependencies
 from tests.support.environment import ROOT, make_clean_environment
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -564,3 +566,158 @@ def test_accepting_a_stage_covers_what_was_listed_looked_for_and_not_traced(
         current = CurrentProject(loader.load_project(executed.home))
         accepted = refresh_dependencies(current, STAGE, executed.dependencies)
         assert list_reasons(executed.home, accepted) == []
+
+
+RUN_CELLS = {
+    "script": "%run code.py",
+    "listing": "import os\nos.listdir('data')",
+    "pattern": "from pathlib import Path\nlist(Path('tables').glob('*.csv'))",
+    "absence": "import os\nos.path.exists('flag')",
+    "pool": (
+        f"from concurrent.futures import ProcessPoolExecutor\n{READER}"
+        f"with ProcessPoolExecutor(1) as pool:\n    list(pool.map(read, {NAMES}))"
+    ),
+    "child": "!{__import__('sys').executable} read.py data/b.txt",
+    "shell": "%%bash\nwc -l < data/a.txt",
+    "outside": "open('../outside.txt').read()",
+    "table": (
+        "import duckdb\nfolder = 'tables'\nduckdb.sql(f\"SELECT * FROM '{folder}/x.csv'\").fetchall()"
+    ),
+    "program": "!git --version",
+}
+EXPECTED_AFTER_CHANGES = {
+    "script": "`part.py` changed",
+    "listing": "`data/` has `data/z.txt` now",
+    "pattern": "`tables/*.csv` has `tables/y.csv` now",
+    "absence": "`flag` exists now",
+    "pool": "`data/b.txt` changed",
+    "child": "`data/b.txt` changed",
+    "shell": "`data/a.txt` changed",
+    "outside": "`{outside}` changed",
+    "table": "`tables/x.csv` changed",
+    "program": f"{UNTRACED}: `git` (cell 1); declare `files:` or `rerun:`",
+}
+FAILING_CELLS = {
+    "command": ("", "!exit 3", "3"),
+    "output": ("", "lines = !exit 3", "3"),
+    "bash": ("", "%%bash\nexit 3", "3"),
+    "ignored_command": (", shell_errors: ignore", "!exit 3", ""),
+    "ignored_bash": (", shell_errors: ignore", "%%bash\nexit 3", ""),
+}
+BACKGROUND_CELLS = {
+    "thread": (
+        "import threading\nthread = threading.Thread(target=lambda: 1 / 0, name='worker')\n"
+        "thread.start()\nthread.join()",
+        "exception in thread worker: ZeroDivisionError: division by zero (cell 1)",
+    ),
+    "task": (
+        "import asyncio\nasync def fail():\n    raise ValueError('lost')\n"
+        "task = asyncio.create_task(fail())\nawait asyncio.wait([task])",
+        "exception in a task: ValueError: lost (cell 1)",
+    ),
+    "executor": (
+        "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(1) as pool:\n"
+        "    pool.submit(lambda: {}['key'])",
+        "exception in an executor: KeyError: 'key' (cell 1)",
+    ),
+}
+
+
+def list_chain_cells() -> dict[str, tuple[str, str]]:
+    """Return the settings and the cell of each stage of the chain."""
+    stages = {name: ("", cell) for name, cell in RUN_CELLS.items()}
+    stages |= {name: (setting, cell) for name, (setting, cell, _) in FAILING_CELLS.items()}
+    stages |= {name: ("", cell) for name, (cell, _) in BACKGROUND_CELLS.items()}
+    return stages
+
+
+@dataclass
+class FinishedRun:
+    """A chain with a stage for each kind of dependency, after a run."""
+
+    home: Path
+    manifest: RunManifest
+
+
+@pytest.fixture(scope="module")
+def finished_run(
+    copy_mlflow_store: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> FinishedRun:
+    """The chain after one run."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "project").mkdir()
+    home = copy_mlflow_store(folder / "project")
+    for name, text in COMMON_FILES.items():
+        edit(name, text)(home)
+    edit("outside.txt", "before")(folder)
+    lines = []
+    for name, (setting, cell) in list_chain_cells().items():
+        lines.append(f"  {name}: {{notebook: {name}.ipynb{setting}}}\n")
+        nbformat.write(
+            new_notebook(cells=[new_code_cell(cell)]), home / "notebooks" / f"{name}.ipynb"
+        )
+    edit("mlops.yaml", "name: tiny\nstages:\n" + "".join(lines))(home)
+    return FinishedRun(home, run_chain(home))
+
+
+def run_chain(home: Path) -> RunManifest:
+    project = loader.load_project(home)
+    return runner.run_pipeline(
+        project, runner.select_stages(project), {}, lambda text, transient=False: None
+    )
+
+
+def plan_chain(home: Path) -> dict[str, PlannedStage]:
+    project = loader.load_project(home)
+    chosen = runner.select_stages(project)
+    values = {stage: runner.resolve_stage_values(project, stage, {}) for stage in chosen}
+    return {planned.stage: planned for planned in plan_stages(project, chosen, values)}
+
+
+def test_failing_shell_commands_fail_the_stage_unless_they_are_ignored(
+    finished_run: FinishedRun,
+) -> None:
+    for name, (_, _, exit_status) in FAILING_CELLS.items():
+        entry = finished_run.manifest.stages[name]
+        if not exit_status:
+            assert entry.status == "succeeded", entry.error_message
+            continue
+        assert entry.status == "failed"
+        assert f"exit status {exit_status}" in entry.error_message
+        assert f"stages.{name}.shell_errors: ignore" in entry.error_message
+
+
+def test_exceptions_outside_of_the_cells_are_notes_on_the_stage(finished_run: FinishedRun) -> None:
+    for name, (_, note) in BACKGROUND_CELLS.items():
+        entry = finished_run.manifest.stages[name]
+        assert entry.status == "succeeded", entry.error_message
+        assert entry.notes == [note]
+        assert note in entry.summary
+
+
+def test_plan_after_a_run_names_what_changed_and_what_cannot_be_traced(
+    finished_run: FinishedRun,
+) -> None:
+    home = finished_run.home
+    for name in RUN_CELLS:
+        entry = finished_run.manifest.stages[name]
+        assert entry.status == "succeeded", entry.error_message
+    assert finished_run.manifest.stages["program"].notes == [EXPECTED_AFTER_CHANGES["program"]]
+    unchanged = plan_chain(home)
+    for name in set(RUN_CELLS) - {"program"}:
+        assert unchanged[name].action == "skip", unchanged[name]
+    for change in (
+        edit("part.py", "VALUE = 2\n"),
+        edit("data/z.txt"),
+        edit("tables/y.csv"),
+        edit("flag"),
+        edit("data/a.txt"),
+        edit("data/b.txt"),
+        edit("tables/x.csv", "x\n1\n2\n"),
+    ):
+        change(home)
+    edit("outside.txt", "after")(home.parent)
+    changed = plan_chain(home)
+    for name, expected in EXPECTED_AFTER_CHANGES.items():
+        assert changed[name].action == "run"
+        assert expected.format(outside=home.parent / "outside.txt") in changed[name].reasons
