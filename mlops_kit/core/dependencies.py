@@ -257,29 +257,31 @@ def report_dependencies(exact: bool = True) -> DependencyReport:
         False if imports were not recorded, as in a notebook that is run by hand: then every module
         in memory counts.
     """
+    report: DependencyReport = file_tracer.run_untraced(lambda: _build_report(exact))
+    return report
+
+
+def _build_report(exact: bool) -> DependencyReport:
     log = file_tracer.file_log
     process_tracer.merge_child_reports(log)
     modules = _collect_modules(exact)
     module_names = modules.top_level_modules | packages_read | log.packages
-    report: DependencyReport = file_tracer.run_untraced(
-        lambda: {
-            "modules": modules.importers,
-            "files": _list_inputs(log),
-            "packages": _list_package_versions(module_names),
-            "listings": log.listings,
-            "searches": _list_searches(log),
-            "missing": sorted(path for path in log.missing if not os.path.lexists(path)),
-            "existing": sorted(log.existing - log.written),
-            "untraced": [(use.name, use.cell) for use in sorted(log.untraced)],
-            "settings": sorted(settings_read),
-            "unknowable": sorted(untracked_sources),
-            "edited": sorted(modules.edited),
-            "absent": sorted(modules.absent - set(sys.modules)),
-            "start": import_tracer.import_log.start_ns,
-            "errors": background_errors.list_background_errors(),
-        }
-    )
-    return report
+    return {
+        "modules": modules.importers,
+        "files": _list_inputs(log),
+        "packages": _list_package_versions(module_names),
+        "listings": log.listings,
+        "searches": _list_searches(log),
+        "missing": sorted(path for path in log.missing if not os.path.lexists(path)),
+        "existing": sorted(log.existing - log.written),
+        "untraced": [(use.name, use.cell) for use in sorted(log.untraced)],
+        "settings": sorted(settings_read),
+        "unknowable": sorted(untracked_sources),
+        "edited": sorted(modules.edited),
+        "absent": sorted(modules.absent - set(sys.modules)),
+        "start": import_tracer.import_log.start_ns,
+        "errors": background_errors.list_background_errors(),
+    }
 
 
 def _list_inputs(log: FileLog) -> dict[str, FileState]:

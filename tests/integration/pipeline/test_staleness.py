@@ -581,12 +581,13 @@ RUN_CELLS = {
     "shell": "%%bash\nwc -l < data/a.txt",
     "outside": "open('../outside.txt').read()",
     "table": (
-        "import duckdb\nfolder = 'tables'\nduckdb.sql(f\"SELECT * FROM '{folder}/x.csv'\").fetchall()"
+        "import duckdb\nfolder = 'tables'\n"
+        "duckdb.sql(f\"SELECT * FROM '{folder}/x.csv'\").fetchall()"
     ),
     "program": "!git --version",
 }
 EXPECTED_AFTER_CHANGES = {
-    "script": "`part.py` changed",
+    "script": "`part.py` changed: imported by script",
     "listing": "`data/` has `data/z.txt` now",
     "pattern": "`tables/*.csv` has `tables/y.csv` now",
     "absence": "`flag` exists now",
