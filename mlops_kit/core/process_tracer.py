@@ -207,7 +207,9 @@ def _record_uses(uses: ShellUses, environment: Any) -> None:
     for path in uses.written:
         file_log.add("written", path)
     for path in uses.paths:
-        file_tracer.add_path_use(path)
+        # An argument without a dot that is not there is a word, such as a pattern of grep.
+        if os.path.exists(path) or has_pattern(path) or "." in os.path.basename(path):
+            file_tracer.add_path_use(path)
     for path in uses.listed:
         _record_listed_path(path)
     for path in uses.tested:

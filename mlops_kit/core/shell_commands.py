@@ -44,13 +44,14 @@ _NO_COMMANDS = {"fi", "done", "esac", "case", "function", "select"}
 _LISTING_PROGRAMS = {"ls", "find", "du", "stat", "basename", "dirname", "realpath", "readlink"}
 _TEST_PROGRAMS = {"test", "[", "[["}
 _WRITING_PROGRAMS = {"tee", "touch", "mkdir", "rm", "rmdir", "truncate", "mktemp"}
+_TEXT_PROGRAMS = {"echo", "printf"}  # their arguments are not files
 _COPYING_PROGRAMS = {"cp", "mv", "ln", "install"}
 _FILE_PROGRAMS = {
     *("cat", "head", "tail", "wc", "sort", "uniq", "cut", "tr", "paste", "join", "comm", "nl"),
     *("grep", "egrep", "fgrep", "zgrep", "sed", "awk", "gawk", "mawk", "diff", "cmp", "split"),
     *("md5sum", "sha1sum", "sha256sum", "cksum", "od", "xxd", "strings", "file", "jq", "column"),
     *("gzip", "gunzip", "zcat", "bzip2", "bunzip2", "xz", "unxz", "zstd", "tar", "zip", "unzip"),
-    *("echo", "printf", "true", "false", ":", "read", "shift", "set", "unset", "export", "local"),
+    *("true", "false", ":", "read", "shift", "set", "unset", "export", "local"),
     *("return", "exit", "break", "continue", "trap", "wait", "sleep", "kill", "umask", "ulimit"),
     *("pwd", "date", "uname", "hostname", "whoami", "id", "nproc", "which", "type", "seq", "yes"),
     *("chmod", "chown", "rev", "tac", "shuf", "fold", "fmt", "expand", "numfmt", "sync", "declare"),
@@ -62,6 +63,7 @@ _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _VARIABLE = re.compile(r"\$(\w+|\{\w+\})")
 _SUBSTITUTION = re.compile(r"\$\((.*)\)", re.DOTALL)
 _HERE_DOCUMENT = re.compile(r"<<-?\s*(['\"]?)(\w+)\1([^\n]*)\n.*?\n\s*\2\s*(?=\n|$)", re.DOTALL)
+_SUBSTITUTION_SIGN = "$"  # what is left of $(command), whose output is not known
 _SEPARATORS = set("();|&\n")
 _REDIRECTIONS = set("<>")
 _MAX_DEPTH = 4  # of scripts that run scripts
@@ -157,6 +159,8 @@ class _CommandReader:
                 continue
             if is_operator and characters & _REDIRECTIONS:
                 redirection = token
+                if words and words[-1].isdigit():  # a descriptor, as in 2>&1
+                    words.pop()
             elif is_operator:
                 self.read_command(words)
                 words, redirection = [], ""
@@ -238,6 +242,8 @@ class _CommandReader:
         arguments: list[str],
     ) -> None:
         """Read a program that neither is a shell nor runs Python code."""
+        if name in _TEXT_PROGRAMS:
+            return
         if name in _TEST_PROGRAMS:
             self._use_paths(arguments, self.uses.tested)
         elif name in _LISTING_PROGRAMS:
@@ -337,8 +343,8 @@ class _CommandReader:
                 if not separator:
                     continue
             path = self._expand(word)
-            if path is None:
-                self.uses.untraced.append(word)
+            if path is None or word == _SUBSTITUTION_SIGN:
+                self.uses.untraced.append(f"{word}(…)" if path else word)
             elif path and "\0" not in path:
                 target.append(self._resolve(path))
 
