@@ -23,7 +23,7 @@ from mlops_kit.core import (
     library_tracer,
     process_tracer,
 )
-from mlops_kit.core.file_tracer import FileLog, FileState
+from mlops_kit.core.file_log import FileLog, FileState, file_log
 from mlops_kit.core.import_tracer import (
     KERNEL_PACKAGES,
     MAIN_MODULE,
@@ -38,7 +38,7 @@ from mlops_kit.core.traced_paths import TracedPaths
 EXTENSIONS_SECTION = "plugins"  # in settings_read: that a registry of this kind was listed
 _CODE_HASH_CHARACTERS = 16
 
-# What this process has used so far, besides the files in ``file_tracer.file_log``.
+# What this process has used so far, besides the files in ``file_log``.
 settings_read: set[tuple[str, str]] = set()  # class and field of settings
 packages_read: set[str] = set()  # distributions of which data, not code, was read
 untracked_sources: set[str] = set()  # sources whose content only reading tells, such as queries
@@ -130,7 +130,6 @@ def list_matching_files(path: str) -> list[str]:
 
 def record_file_read(path: str | Path) -> None:
     """Record that a file was read, or all files of a folder or a pattern and which these are."""
-    file_log = file_tracer.file_log
     absolute_path = os.path.abspath(path)
     names = list_matching_files(str(path))
     if names != [absolute_path]:
@@ -216,10 +215,10 @@ def record_dependencies(function: Callable[[], Any]) -> tuple[Any, RecordedDepen
 def restore_dependencies(used: RecordedDependencies) -> None:
     """Count what a cached result was computed from as used by this process."""
     settings_read.update(used.settings)
-    file_tracer.file_log.read.update(used.files)
-    file_tracer.file_log.listings.update(used.listings)
+    file_log.read.update(used.files)
+    file_log.listings.update(used.listings)
     if used.log is not None:
-        file_tracer.file_log.merge(used.log)
+        file_log.merge(used.log)
     untracked_sources.update(used.untracked_sources)
     packages_read.update(used.packages)
     edges = import_tracer.import_log.edges
@@ -231,18 +230,18 @@ def _copy_used_so_far() -> RecordedDependencies:
     edges = import_tracer.import_log.edges
     return RecordedDependencies(
         settings=set(settings_read),
-        files=dict(file_tracer.file_log.read),
-        listings=dict(file_tracer.file_log.listings),
+        files=dict(file_log.read),
+        listings=dict(file_log.listings),
         untracked_sources=set(untracked_sources),
         packages=set(packages_read),
         imports={importer: set(modules) for importer, modules in edges.items()},
-        log=file_tracer.file_log.copy(),
+        log=file_log.copy(),
     )
 
 
 def _forget_used_so_far() -> None:
     settings_read.clear()
-    file_tracer.file_log.clear()
+    file_log.clear()
     untracked_sources.clear()
     packages_read.clear()
     import_tracer.import_log.edges.clear()
@@ -262,7 +261,7 @@ def report_dependencies(exact: bool = True) -> DependencyReport:
 
 
 def _build_report(exact: bool) -> DependencyReport:
-    log = file_tracer.file_log
+    log = file_log
     process_tracer.merge_child_reports(log)
     modules = _collect_modules(exact)
     module_names = modules.top_level_modules | packages_read | log.packages

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from mlops_kit.core import callers, file_tracer
-from mlops_kit.core.file_tracer import file_log
+from mlops_kit.core.file_log import file_log
 from mlops_kit.core.traced_paths import has_pattern
 
 

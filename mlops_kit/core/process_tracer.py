@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_kit.core import callers, file_tracer, library_tracer
-from mlops_kit.core.file_tracer import FileLog, file_log
+from mlops_kit.core.file_log import FileLog, file_log
 from mlops_kit.core.shell_commands import SHELLS, ShellUses, analyze_commands, analyze_program
 from mlops_kit.core.traced_paths import TracedPaths, has_pattern
 
