@@ -63,7 +63,7 @@ _FUNCTIONS: dict[str, dict[_Use, tuple[str, ...]]] = {
         ),
     },
     "pyarrow": {_Use.READ: ("memory_map",)},
-    "pyarrow.csv": {_Use.READ: ("read_csv", "open_csv")},
+    "pyarrow.csv": {_Use.READ: ("read_csv", "open_csv"), _Use.WRITE: ("write_csv",)},
     "pyarrow.json": {_Use.READ: ("read_json", "open_json")},
     "pyarrow.orc": {_Use.READ: ("read_table", "ORCFile.__init__")},
     "pyarrow.feather": {
