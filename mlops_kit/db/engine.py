@@ -66,7 +66,7 @@ def database_exists(project: Project) -> bool:
 
 
 @lru_cache(maxsize=8)
-def get_engine(url: str, file: Path | None) -> sa.Engine:
+def get_engine(url: str, file: Path | None, max_wait_seconds: float | None = None) -> sa.Engine:
     """Return the engine of a database, after creating or migrating its tables if necessary.
 
     Parameters
@@ -75,6 +75,8 @@ def get_engine(url: str, file: Path | None) -> sa.Engine:
         SQLAlchemy URL.
     file : Path or None
         The SQLite file, locked while one process creates or migrates the tables.
+    max_wait_seconds : float, optional
+        As in ``open_transaction``.
 
     Raises
     ------
@@ -87,7 +89,7 @@ def get_engine(url: str, file: Path | None) -> sa.Engine:
         If the database cannot be opened, or its migration fails.
     """
     with _explain_errors(file):
-        engine = _create_engine(url, file)
+        engine = _create_engine(url, file, max_wait_seconds)
         _prepare_schema(engine, file)
     return engine
 
@@ -126,13 +128,19 @@ def _explain_errors(file: Path | None) -> Iterator[None]:
         ) from error
 
 
-def _create_engine(url: str, file: Path | None) -> sa.Engine:
+def _create_engine(url: str, file: Path | None, max_wait_seconds: float | None) -> sa.Engine:
     """Create an engine that waits for SQLite's lock, or checks a server's connections."""
     if file is None:
-        return sa.create_engine(url, pool_pre_ping=True)
+        connect_args: dict[str, Any] = {}
+        if max_wait_seconds is not None:
+            milliseconds = round(1000 * max_wait_seconds)
+            connect_args["options"] = f"-c lock_timeout={milliseconds}"
+        return sa.create_engine(url, pool_pre_ping=True, connect_args=connect_args)
+    if max_wait_seconds is None:
+        max_wait_seconds = schema.LOCK_TIMEOUT_SECONDS
     engine = sa.create_engine(
         url,
-        connect_args={"timeout": schema.LOCK_TIMEOUT_SECONDS},
+        connect_args={"timeout": max_wait_seconds},
         pool_pre_ping=False,
     )
     sa.event.listen(engine, "connect", schema.set_durable_mode)
@@ -208,11 +216,26 @@ def read_schema_status(project: Project) -> SchemaStatus:
     )
 
 
-def open_transaction(project: Project) -> AbstractContextManager[Session]:
-    """Open a session that commits on success and rolls back on an exception."""
+def open_transaction(
+    project: Project, max_wait_seconds: float | None = None
+) -> AbstractContextManager[Session]:
+    """Open a session that commits on success and rolls back on an exception.
+
+    Parameters
+    ----------
+    max_wait_seconds : float, optional
+        How long to wait for the transactions of other processes; by default
+        ``schema.LOCK_TIMEOUT_SECONDS`` with SQLite and as long as it takes with a server.
+    """
     url, file = resolve_database_url(project)
-    make_session = sessionmaker(get_engine(url, file), expire_on_commit=False)
+    engine = get_engine(url, file, max_wait_seconds)
+    make_session = sessionmaker(engine, expire_on_commit=False)
     return make_session.begin()
+
+
+def close_connections() -> None:
+    """Close all connections; the next one opens the file that is there by then."""
+    get_engine.cache_clear()
 
 
 @contextmanager
