@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import lru_cache
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from filelock import FileLock
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
 
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.extras import MissingExtraError
@@ -31,6 +31,7 @@ _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _SQLITE_PREFIX = "sqlite:///"
 _POSTGRES_DRIVER = "psycopg"
+_HAS_WRITTEN = "has_written"  # in the notes of a session
 
 
 class _Snapshot(NamedTuple):
@@ -228,7 +229,9 @@ def open_transaction(
         ``schema.LOCK_TIMEOUT_SECONDS`` with SQLite and as long as it takes with a server.
     """
     url, file = resolve_database_url(project)
-    engine = get_engine(url, file, max_wait_seconds)
+    # One engine for all who do not say how long they wait: arguments are part of the cache's key.
+    options = () if max_wait_seconds is None else (max_wait_seconds,)
+    engine = get_engine(url, file, *options)
     make_session = sessionmaker(engine, expire_on_commit=False)
     return make_session.begin()
 
@@ -236,6 +239,44 @@ def open_transaction(
 def close_connections() -> None:
     """Close all connections; the next one opens the file that is there by then."""
     get_engine.cache_clear()
+
+
+@contextmanager
+def guard_writes(project: Project, check: Callable[[Session], None]) -> Iterator[None]:
+    """Let a check decide whether what this process writes to a database is committed.
+
+    Parameters
+    ----------
+    check : callable
+        Called in each transaction that has written to the project's database, before it is
+        committed; an error that it raises rolls the transaction back.
+    """
+    engine = get_engine(*resolve_database_url(project))
+
+    def note_flush(session: Session, *_context: object) -> None:
+        session.info[_HAS_WRITTEN] = True
+
+    def note_statement(state: ORMExecuteState) -> None:
+        if state.is_insert or state.is_update or state.is_delete:
+            state.session.info[_HAS_WRITTEN] = True
+
+    def check_commit(session: Session) -> None:
+        session.flush()
+        if session.info.pop(_HAS_WRITTEN, False) and session.get_bind().engine.url == engine.url:
+            check(session)
+
+    listeners = (
+        ("after_flush", note_flush),
+        ("do_orm_execute", note_statement),
+        ("before_commit", check_commit),
+    )
+    for event, listener in listeners:
+        sa.event.listen(Session, event, listener)
+    try:
+        yield
+    finally:
+        for event, listener in listeners:
+            sa.event.remove(Session, event, listener)
 
 
 @contextmanager
