@@ -5,10 +5,10 @@
     python evidence/replay.py --again                       # forgets stored outcomes
 
 Each history is a table with 12,000 rows per year whose labels arrive after 7 days, replayed from
-1 August 2023 to 31 December 2023 by `mlops_kit.watch.policy_replay` with default settings and a
-linear model. On 15 September one coefficient changes its sign at once (``flip``), or within 60 days
-(``gradual``); it follows a season with a period of a year (``seasonal``); or nothing changes
-(``none``). Five seeds of each make 20 histories.
+1 September to 31 December 2023 by `mlops_kit.watch.policy_replay`, with a linear model and default
+settings, except for 100 instead of 500 bootstrap draws. On 20 September one coefficient changes its
+sign at once (``flip``), or within 60 days (``gradual``); it follows a season with a period of a
+year (``seasonal``); or nothing changes (``none``). Five seeds of each make 20 histories.
 
 Two bars are checked at each of three ratios of the cost of a retraining to that of errors: the mean
 cost of the default policy is at most 10% above the oracle's, and it is below that of the better of
@@ -40,9 +40,9 @@ SEEDS = (0, 1, 2, 3, 4)
 POLICIES = ("static", "scheduled", "drift", "performance", "default")
 ROWS_PER_YEAR = 12_000
 FIRST_ROW = datetime(2023, 1, 1, tzinfo=UTC)
-START = datetime(2023, 8, 1, tzinfo=UTC)
+START = datetime(2023, 9, 1, tzinfo=UTC)
 END = datetime(2023, 12, 31, tzinfo=UTC)
-CHANGE = datetime(2023, 9, 15, tzinfo=UTC)
+CHANGE = datetime(2023, 9, 20, tzinfo=UTC)
 GRADUAL_PERIOD = timedelta(days=60)
 SEASON = timedelta(days=365)
 COEFFICIENT = 1.6
@@ -58,6 +58,7 @@ id: k
 time: at_time
 label_delay: 7d
 approval: automatic
+review: {draws: 100}
 """
 
 

@@ -96,7 +96,7 @@ class ReplayHistory:
             first = self.find_position(self.start)
             row_times = self.table[config.time].iloc[first:].dt.to_pydatetime()
             borders = list_filled_windows(self.start, list(row_times), config.watch.window_rows)
-        windows = []
+        windows: list[ReplayWindow] = []
         for start, end in borders:
             labels_due_at = end + config.label_delay
             evaluated_at = self._find_pass(labels_due_at)
@@ -118,7 +118,7 @@ class ReplayHistory:
     def list_positions(self, start: datetime, end: datetime) -> np.ndarray:
         """List the positions of the accepted rows of ``[start, end)``."""
         positions = np.arange(self.find_position(start), self.find_position(end))
-        return positions[~self.rejected[positions]]
+        return np.asarray(positions[~self.rejected[positions]])
 
     def get_rows_known_at(self, as_of: datetime) -> pd.DataFrame:
         """Get the accepted rows before a time, with the labels that were known by then.

@@ -85,12 +85,9 @@ def describe_store(history: ReplayHistory, recipe: Recipe, folder: Path) -> Stor
     store_folder = folder / key[:16]
     rows_file = store_folder / _ROWS_FILE
     if not rows_file.exists():
-        table = history.table.assign(
-            **{
-                _LABEL_TIMES_COLUMN: history.label_times,
-                _REJECTED_COLUMN: history.rejected,
-            }
-        )
+        table = history.table.copy(deep=False)
+        table[_LABEL_TIMES_COLUMN] = history.label_times
+        table[_REJECTED_COLUMN] = history.rejected
         write_atomically(rows_file, table.to_parquet)
     return StoreDescription(
         project=history.project,
