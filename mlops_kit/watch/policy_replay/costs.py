@@ -209,4 +209,4 @@ def compute_saving(
 def _number_blocks(windows: int) -> np.ndarray:
     """Return the block of each window; a block is about the cube root of their number long."""
     length = max(1, round(windows ** (1 / 3)))
-    return np.asarray(np.arange(windows) // length
+    return np.asarray(np.arange(windows) // length)
