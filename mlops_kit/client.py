@@ -19,7 +19,6 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_kit.core.environment import get_user_name
 from mlops_kit.core.errors import KitError, RunFailedError, WaitingForApprovalError, suggest_names
 from mlops_kit.core.extras import import_from_extra, require_extra
 from mlops_kit.core.files import read_json
@@ -27,6 +26,7 @@ from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.progress import ProgressPrinter, ProgressReporter
 from mlops_kit.core.results import Result, Table
+from mlops_kit.project.identity import identify_person
 from mlops_kit.project.loader import Project, load_project
 from mlops_kit.project.run_folder import list_run_folders, read_run_artifact
 from mlops_kit.project.run_manifest import RunManifest, read_manifest
@@ -333,7 +333,7 @@ class ProjectClient:
             self.project,
             versions.load_version(self.project, version),
             outcome,
-            get_user_name(),
+            identify_person(self.project.config.people),
             reason,
         )
         return folder
@@ -392,7 +392,8 @@ class ProjectClient:
         """
         from mlops_kit.db import operator_decisions
 
-        operator_decisions.enable_automatic_promotion(self.project, get_user_name(), reason)
+        person = identify_person(self.project.config.people)
+        operator_decisions.enable_automatic_promotion(self.project, person, reason)
 
     def accept_reference(self, value: float, reason: str) -> AcceptedReference:
         """Accept a value of the headline metric as the reference performance of the champion.
@@ -408,8 +409,9 @@ class ProjectClient:
         from mlops_kit.registry import versions
 
         champion = versions.require_champion(self.project)
+        person = identify_person(self.project.config.people)
         return operator_decisions.accept_reference(
-            self.project, champion.version, value, get_user_name(), reason
+            self.project, champion.version, value, person, reason
         )
 
     def replay(

@@ -21,6 +21,7 @@ from mlops_kit.core.extras import import_from_extra
 from mlops_kit.dashboards.page_base import PAGE_TITLES
 from mlops_kit.db.approvals import check_permission
 from mlops_kit.project.config.services import PeopleConfig
+from mlops_kit.project.identity import describe_identity_weakness, find_token_owner
 
 with import_from_extra("dashboards"):
     import tornado.web
@@ -32,6 +33,7 @@ with import_from_extra("dashboards"):
 
 DecisionAction = Callable[[str, dict[str, str]], str]  # person, values of the page; the answer
 LOCAL_USER_NOTE = "this computer's user"
+CONTAINER_USER_NOTE = "shared by all who reach this container"
 _KERNEL_ID = re.compile(r'"kernelId": "([\w-]+)"')  # our template writes it before the first cell
 _LIVE_WIDGET_MIME_TYPE = "widget-view+json"
 _BAD_REQUEST = 400
@@ -68,6 +70,30 @@ class LocalIdentityProvider(IdentityProvider):
         return None
 
 
+class TokenIdentityProvider(IdentityProvider):
+    """Identifies people by their own tokens (``people.tokens`` in ``mlops.yaml``)."""
+
+    people = PeopleConfig()
+
+    async def get_user_token(self, handler: Any) -> User | None:
+        """Identify whoever presents a token with the request."""
+        return self._find_user(self.get_token(handler) or "")
+
+    def process_login_form(self, handler: Any) -> User | None:
+        """Identify whoever types a token."""
+        return self._find_user(handler.get_argument("password", default=""))
+
+    def user_from_cookie(self, cookie_value: str) -> User | None:
+        """Identify whoever signed in before, as long as they are listed."""
+        user = super().user_from_cookie(cookie_value)
+        return user if user is not None and user.username in self.people.tokens else None
+
+    def _find_user(self, token: str) -> User | None:
+        """Return the person who has a token."""
+        name = find_token_owner(self.people, token)
+        return User(name) if name else None
+
+
 class Person(NamedTuple):
     """Who sent a request; ``name`` is empty if that is not known, ``note`` says how it is known."""
 
@@ -81,7 +107,8 @@ def identify_person(handler: Any) -> Person:
     if not isinstance(provider, LocalIdentityProvider):
         return Person(handler.current_user.username)
     if provider.is_local:
-        return Person(get_user_name(), LOCAL_USER_NOTE)
+        is_shared = describe_identity_weakness(handler.settings["people"])
+        return Person(get_user_name(), CONTAINER_USER_NOTE if is_shared else LOCAL_USER_NOTE)
     return Person("")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from mlops_kit.db.engine import database_exists, open_transaction
+from mlops_kit.db.engine import database_exists, open_read_session
 from mlops_kit.db.tables import WatchLeaseRecord, WatchRecord
 from mlops_kit.project.loader import Project
 from mlops_kit.watch.lease import get_database_time, is_alive
@@ -69,7 +69,7 @@ def read_watch_liveness(project: Project) -> WatchLiveness | None:
     """Read the state of a project's watch; None if it has never run."""
     if not database_exists(project):
         return None
-    with open_transaction(project) as transaction:
+    with open_read_session(project) as transaction:
         lease = transaction.get(WatchLeaseRecord, project.config.name)
         progress = transaction.get(WatchRecord, project.config.name)
         now = get_database_time(transaction)

@@ -231,12 +231,11 @@ def _detect_signals(
     for text in earlier_texts[-incidents.RECENT_WINDOWS + 1 :]:
         recent_windows.append(WindowMonitoring.from_json(text))
     recent_windows.append(monitoring)
-    reference_value = reference.performance.value if reference.performance else None
     schema_verdicts = [verdict for verdict in monitoring.verdicts if verdict.check == "schema"]
     earlier_rows = [WindowMonitoring.read_row_count(text) for text in earlier_texts]
     evidence = evidence._replace(earlier_row_counts=earlier_rows)
     return [
-        *incidents.detect_costly_drift(recent_windows, reference_value, context.config),
+        *incidents.detect_costly_drift(recent_windows, reference.performance, context.config),
         *incidents.detect_proven_failures(schema_verdicts),
         *detect_registered_signals(evidence, SignalTime.WINDOW_ENDED),
     ]

@@ -100,9 +100,9 @@ def follow_up_retrainings(context: WatchContext, as_of: datetime) -> None:
         run = context.project.reports_folder / retraining.run_id
         if not (run / run_manifest.MANIFEST_FILE).exists():
             continue
-        status = run_manifest.read_manifest(run).status
-        if status != RunStatus.WAITING_FOR_APPROVAL:
-            _record_outcome(context, retraining, status, retraining.run_id, as_of)
+        manifest = run_manifest.read_manifest(run)
+        if manifest.status != RunStatus.WAITING_FOR_APPROVAL and not manifest.is_running:
+            _record_outcome(context, retraining, manifest.status, retraining.run_id, as_of)
 
 
 def _run_retraining(context: WatchContext, retraining: RetrainingRecord, as_of: datetime) -> None:

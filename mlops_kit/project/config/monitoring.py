@@ -79,8 +79,9 @@ class MonitorConfig(ConfigSection):
     max_drop: Drop = Field(
         "10%",
         description="Maximum drop of the headline metric below the reference performance: a "
-        "number, or a share of the reference (of a score measured from a model without skill, so "
-        "from 0.5 for ROC-AUC), but at least from the reference to the worse end of its interval",
+        "number, or a share of the reference (of a score measured from a model without skill: 0.5 "
+        "for ROC-AUC, the share of the most frequent class for accuracy), but at least from the "
+        "reference to the worse end of its interval",
     )
     alerts_file: str = Field(
         "reports/alerts.jsonl",

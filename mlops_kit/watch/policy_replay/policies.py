@@ -29,7 +29,7 @@ _BUILT_IN_CHANGES: dict[str, dict[str, Any]] = {
         "when": {"any": ["age"]},
         "max_age": _SCHEDULE_PERIOD,
         "min_labels": 0,
-        "cooldown": "0s",
+        "cooldown": _SCHEDULE_PERIOD,
     },
     "drift": {"when": {"any": ["drift"]}},
     "performance": {"when": {"any": ["performance_drop"]}},
@@ -101,7 +101,7 @@ def _load_policy(project: Project, name: str) -> ReplayPolicy:
         )
     changes = dict(_BUILT_IN_CHANGES[built_in_name])
     if period:
-        changes["max_age"] = _parse_period(name, period)
+        changes["max_age"] = changes["cooldown"] = _parse_period(name, period)
     present = project.config.retrain.model_dump(mode="json", exclude_unset=True)
     settings = {**present, **changes}
     return ReplayPolicy(name, settings, project.with_values(f"policy {name}", retrain=settings))

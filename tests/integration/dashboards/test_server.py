@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import logging
 import re
 import threading
 from contextlib import closing
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -16,6 +17,8 @@ from mlops_kit.core.errors import KitError
 from mlops_kit.dashboards import request_handlers, server
 from mlops_kit.db import approvals
 from mlops_kit.db.tables import ApprovalOutcome
+from mlops_kit.project.config.services import PeopleConfig
+from mlops_kit.project.identity import hash_person_token
 from mlops_kit.project.loader import Project
 from tests.support import sample_runs
 from tests.support.served_project import get_last_decision
@@ -348,7 +351,7 @@ def test_other_machines_need_a_token_or_an_identity_provider(
 )
 def test_invalid_identity_provider_is_an_error(name: str) -> None:
     with pytest.raises(KitError, match="the identity provider"):
-        server.load_identity_provider(name)
+        server.load_identity_provider(name, PeopleConfig())
 
 
 def test_taken_port_is_an_error() -> None:
@@ -361,6 +364,7 @@ def test_taken_port_is_an_error() -> None:
 def test_shared_token_from_elsewhere_identifies_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     class Handler:
         identity_provider = request_handlers.LocalIdentityProvider(token="sesame")
+        settings: ClassVar = {"people": PeopleConfig()}
 
     assert request_handlers.identify_person(Handler()).note == request_handlers.LOCAL_USER_NOTE
     monkeypatch.setattr(request_handlers.LocalIdentityProvider, "is_local", False)
@@ -380,6 +384,39 @@ def test_only_the_token_lets_in(typed: str, let_in: bool) -> None:
         is not None
     ) == let_in
     assert request_handlers.LocalIdentityProvider(token="").process_login_form(Handler()) is None
+
+
+@pytest.mark.parametrize(("presented", "person"), [("anna-token", "anna"), ("other", None)])
+def test_token_identifies_a_person(presented: str, person: str | None) -> None:
+    class Handler:
+        def get_argument(self, name: str, default: str) -> str:
+            return presented
+
+    people = PeopleConfig(identity="token", tokens={"anna": hash_person_token("anna-token")})
+    provider = server.load_identity_provider("", people)()
+    typed = provider.process_login_form(Handler())
+    sent = asyncio.run(provider.get_user_token(Handler()))
+    assert (typed and typed.username) == (sent and sent.username) == person
+
+
+def test_session_of_a_removed_person_ends() -> None:
+    people = PeopleConfig(identity="token", tokens={"anna": hash_person_token("anna-token")})
+    provider = server.load_identity_provider("", people)()
+    known = provider.user_to_cookie(request_handlers.User("anna"))
+    removed = provider.user_to_cookie(request_handlers.User("ben"))
+    assert provider.user_from_cookie(known) == request_handlers.User("anna")
+    assert provider.user_from_cookie(removed) is None
+
+
+def test_user_of_a_container_is_shown_as_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Handler:
+        identity_provider = request_handlers.LocalIdentityProvider(token="")
+        settings: ClassVar = {"people": PeopleConfig(four_eyes=True)}
+
+    monkeypatch.setattr(request_handlers.LocalIdentityProvider, "is_local", True)
+    monkeypatch.setenv("container", "podman")
+    person = request_handlers.identify_person(Handler())
+    assert person.note == request_handlers.CONTAINER_USER_NOTE
 
 
 def test_unknown_page_has_our_own_error_page(ann_session: httpx.Client) -> None:
