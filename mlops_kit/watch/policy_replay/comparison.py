@@ -251,7 +251,7 @@ def _evaluate(
     store: ReplayStore, first_fit: ReplayFit, timelines: list[PolicyTimeline]
 ) -> ReplayOutcome:
     """Measure what each policy cost, and compare it with the oracle."""
-    losses = WindowLosses(store.history, first_fit)
+    losses = WindowLosses(store.history, first_fit, store.recipe.threshold)
     fits = {fit.request: fit for fit in store.list_fits()}
     policies = []
     for timeline in timelines:

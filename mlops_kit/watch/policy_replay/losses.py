@@ -29,10 +29,15 @@ class WindowLosses:
         The rows and windows; all labels are used, since losses are measured in hindsight.
     first_fit : ReplayFit
         The model at the start, which has a score in every window.
+    threshold : float or None
+        The decision threshold, from which on monitoring counts a row as predicted positive.
     """
 
-    def __init__(self, history: ReplayHistory, first_fit: ReplayFit) -> None:
+    def __init__(
+        self, history: ReplayHistory, first_fit: ReplayFit, threshold: float | None = None
+    ) -> None:
         self.history = history
+        self.threshold = threshold
         self.metric = METRICS[history.project.config.headline_metric]
         self._losses: dict[FitRequest, np.ndarray] = {}
         self._first_losses = np.full(len(history.windows), np.nan)
@@ -71,7 +76,8 @@ class WindowLosses:
             config.headline_metric,
             rows[config.target].to_numpy(float),
             fit.final_scores[positions],
-            weights=get_row_weights(rows, config),
+            self.threshold,
+            get_row_weights(rows, config),
         )
         return 1 - value if self.metric.greater_is_better else value
 

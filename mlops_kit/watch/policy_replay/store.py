@@ -16,11 +16,14 @@ from filelock import FileLock
 
 from mlops_kit.core.files import write_text
 from mlops_kit.core.lazy import np, pd
+from mlops_kit.core.results import Table
 from mlops_kit.core.tasks import to_score_column
+from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.predicted_classes import predict_classes
 from mlops_kit.registry.recipe import Recipe
 from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stages.monitor.performance_estimate import fit_outcome_model
+from mlops_kit.stages.monitor.reference_performance import get_reference_performance
 from mlops_kit.watch.policy_replay.fits import FitRequest, ReplayFit, fit_as_of
 from mlops_kit.watch.policy_replay.history import ReplayHistory
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
@@ -141,9 +144,12 @@ class ReplayStore:
             self._references[request] = ReferenceData(
                 feature_names=self.recipe.features,
                 rows=rows,
-                performance=fit.reference,
+                performance=get_reference_performance(
+                    _make_evaluation(fit, config), config, rows, self.recipe.threshold
+                ),
                 outcomes=fit_outcome_model(rows, self.recipe.features, config),
                 classes=self.history.classes,
+                threshold=self.recipe.threshold,
             )
         return self._references[request]
 
@@ -160,3 +166,10 @@ class ReplayStore:
         roles = [config.time, config.validation.group, config.weight]
         columns = [name for name in roles if name in self.history.table]
         return self.history.table.iloc[positions][columns].reset_index(drop=True)
+
+
+def _make_evaluation(fit: ReplayFit, config: ProjectConfig) -> Table:
+    """Make the table of the review that monitoring takes the reference performance from."""
+    columns = ["metric", "value", "low", "high"]
+    row = (config.headline_metric, *fit.summary.reference)
+    return Table("Reference performance", "", pd.DataFrame([row], columns=columns))
