@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import lru_cache
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from filelock import FileLock
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
 
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.extras import MissingExtraError
@@ -213,6 +213,47 @@ def open_transaction(project: Project) -> AbstractContextManager[Session]:
     url, file = resolve_database_url(project)
     make_session = sessionmaker(get_engine(url, file), expire_on_commit=False)
     return make_session.begin()
+
+
+_HAS_WRITTEN = "has_written"
+
+
+@contextmanager
+def guard_writes(project: Project, check: Callable[[Session], None]) -> Iterator[None]:
+    """Let a check decide whether what this process writes to a database is committed.
+
+    Parameters
+    ----------
+    check : callable
+        Called in each transaction that has written to the project's database, before it is
+        committed; an error that it raises rolls the transaction back.
+    """
+    engine = get_engine(*resolve_database_url(project))
+
+    def note_flush(session: Session, *_context: object) -> None:
+        session.info[_HAS_WRITTEN] = True
+
+    def note_statement(state: ORMExecuteState) -> None:
+        if state.is_insert or state.is_update or state.is_delete:
+            state.session.info[_HAS_WRITTEN] = True
+
+    def check_commit(session: Session) -> None:
+        session.flush()
+        if session.info.pop(_HAS_WRITTEN, False) and session.get_bind() is engine:
+            check(session)
+
+    listeners = (
+        ("after_flush", note_flush),
+        ("do_orm_execute", note_statement),
+        ("before_commit", check_commit),
+    )
+    for event, listener in listeners:
+        sa.event.listen(Session, event, listener)
+    try:
+        yield
+    finally:
+        for event, listener in listeners:
+            sa.event.remove(Session, event, listener)
 
 
 @contextmanager
