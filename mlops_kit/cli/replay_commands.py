@@ -62,7 +62,7 @@ def replay_command(
     with output.open_progress(as_json) as progress:
         comparison = replay_policies(loaded, start_time, end_time, names, progress, jobs)
     page = Path(out) if out else loaded.reports_folder / f"{_RESULT_NAME}.html"
-    files.write_text(page, f"<!doctype html><meta charset=utf-8>{comparison._repr_html_()}")
+    files.write_text(page, comparison.render_page())
     record = page.with_suffix(".json")
     files.write_json(record, comparison)
     if as_json:
@@ -73,23 +73,23 @@ def replay_command(
 
 
 def _print_comparison(comparison: PolicyComparison) -> None:
-    """Print the costs as a table, then the recommendation and the policy to paste."""
+    """Print the costs as a table per ratio, then the recommendation and the policy to paste."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    output.print_text(f"{comparison.title}\n")
     costs = comparison.costs
-    rich_table = Table(title=Text(comparison.title), title_justify="left")
     columns = [name for name in costs.data.columns if name != "retraining cost"]
-    for name in columns:
-        rich_table.add_column(name, justify="left" if name == "policy" else "right")
     for ratio, rows in costs.data.groupby("retraining cost", sort=False):
-        rich_table.add_section()
-        rich_table.add_row(Text(f"If {ratio}:", style="bold"))
+        rich_table = Table(title=Text(f"If {ratio}"), title_justify="left")
+        for name in columns:
+            rich_table.add_column(name, justify="left" if name == "policy" else "right")
         for row in rows[columns].to_dict("records"):
             rich_table.add_row(*(Text(format_number(row[name])) for name in columns))
-    Console().print(rich_table)
-    output.print_text(f"Cost and regret in {costs.units['cost']}. {' '.join(costs.notes)}")
+        console.print(rich_table)
+    output.print_text(f"Cost and regret: {costs.units['cost']}. {' '.join(costs.notes)}")
     for note in comparison.notes:
         output.print_text(note)
     output.print_text(f"\n{comparison.sentence}\n\n# mlops.yaml\n{comparison.policy_yaml}")

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.extras import require_extra
@@ -19,17 +19,12 @@ from mlops_kit.registry.recipe import Recipe
 from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.watch.policy_replay import report_tables, workers
 from mlops_kit.watch.policy_replay.alarms import AlarmCounts, count_alarms
-from mlops_kit.watch.policy_replay.costs import (
-    CostRatio,
-    PolicyChoice,
-    PolicyLoss,
-    choose_cost_ratios,
-    choose_policy,
-)
+from mlops_kit.watch.policy_replay.costs import PolicyLoss, choose_cost_ratios, choose_policy
 from mlops_kit.watch.policy_replay.fits import FitRequest, ReplayFit
 from mlops_kit.watch.policy_replay.history import load_history
 from mlops_kit.watch.policy_replay.losses import WindowLosses
 from mlops_kit.watch.policy_replay.oracle import find_best_periods
+from mlops_kit.watch.policy_replay.outcome import ReplayedPolicy, ReplayOutcome
 from mlops_kit.watch.policy_replay.policies import (
     ORACLE_POLICY,
     ReplayPolicy,
@@ -48,51 +43,6 @@ _SIMPLIFICATIONS = (
     "champion; the other checks of the review are not repeated. Days with faults of the feed are "
     "not left out, and drift is not compared with the same season of earlier years.",
 )
-
-
-class ReplayedPolicy(NamedTuple):
-    """What a policy did and what it cost, the oracle's at one ratio of costs.
-
-    Attributes
-    ----------
-    loss : PolicyLoss
-        Its losses and retrainings.
-    promotions : int
-        How many versions it promoted.
-    alarms : AlarmCounts
-        Its alerts.
-    """
-
-    loss: PolicyLoss
-    promotions: int
-    alarms: AlarmCounts
-
-
-class ReplayOutcome(NamedTuple):
-    """All policies of a replay.
-
-    Attributes
-    ----------
-    policies : list of ReplayedPolicy
-        The policies without the oracle.
-    oracles : list of ReplayedPolicy
-        The oracle at each ratio of costs.
-    ratios : list of CostRatio
-        The ratios.
-    choices : list of PolicyChoice
-        The recommendation at each ratio.
-    timelines : list of PolicyTimeline
-        What each policy decided.
-    losses : WindowLosses
-        The losses of all models.
-    """
-
-    policies: list[ReplayedPolicy]
-    oracles: list[ReplayedPolicy]
-    ratios: list[CostRatio]
-    choices: list[PolicyChoice]
-    timelines: list[PolicyTimeline]
-    losses: WindowLosses
 
 
 def replay_policies(

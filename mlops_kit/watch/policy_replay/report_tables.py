@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from mlops_kit.core.charts import plot_line
 from mlops_kit.core.formatting import capitalize_first, format_money, format_number
@@ -12,6 +11,7 @@ from mlops_kit.core.results import Table
 from mlops_kit.stages.retrain.policy import RetrainingAction
 from mlops_kit.watch.policy_replay.costs import CostRatio, PolicyChoice
 from mlops_kit.watch.policy_replay.losses import WindowLosses
+from mlops_kit.watch.policy_replay.outcome import ReplayedPolicy, ReplayOutcome
 from mlops_kit.watch.policy_replay.policies import PRESENT_POLICY, ReplayPolicy
 from mlops_kit.watch.policy_replay.result import (
     COST_COLUMNS,
@@ -20,9 +20,6 @@ from mlops_kit.watch.policy_replay.result import (
     PolicyComparison,
 )
 from mlops_kit.watch.status import format_local_time
-
-if TYPE_CHECKING:
-    from mlops_kit.watch.policy_replay.comparison import ReplayedPolicy, ReplayOutcome
 
 _CHOICE_COLUMNS = ("retraining cost", "cheapest", "saving", "low", "high", "recommended")
 _PROJECT_FACTOR = 1.0  # of the ratio that the recommendation rests on

@@ -88,6 +88,12 @@ class PolicyComparison(Result):
             records[name] = to_json_value(table.data.to_dict("records"))
         return records
 
+    def render_page(self) -> str:
+        """Render the result as an HTML page."""
+        title = html.escape(self.title)
+        head = f"<meta charset=utf-8><title>{title}</title>"
+        return f"<!doctype html><html lang=en><head>{head}</head><body>{self._repr_html_()}</body>"
+
     def _repr_html_(self) -> str:
         notes = [f"<p class=note>{html.escape(note)}</p>" for note in self.notes]
         parts = [
