@@ -25,6 +25,7 @@ _DEFINING_MODULES = {
     "ContractReport": "mlops_kit.data.contract_validation",
     "JointCost": "mlops_kit.stages.monitor.joint_cost",
     "JointDrift": "mlops_kit.stages.monitor.joint_drift",
+    "PolicyComparison": "mlops_kit.watch.policy_replay.result",
     "ReferencePerformance": "mlops_kit.stages.monitor.reference_performance",
     "ReferenceRefits": "mlops_kit.stats.refit_agreement",
     "Report": "mlops_kit.data.contract_validation",
