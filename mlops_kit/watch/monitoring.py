@@ -193,7 +193,8 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
             monitoring_json=monitoring_json,
         )
         transaction.add(window)
-        add_window_profile(transaction, window, profile, reference.profile)
+        if profile is not None and reference.profile is not None:
+            add_window_profile(transaction, window, profile, reference.profile)
         incident_lines = update_incidents(
             transaction,
             context.config,

@@ -22,28 +22,28 @@ class ReferenceData(NamedTuple):
         Reference performance: the headline metric that the review measured.
     outcomes : OutcomeModel
         What the labels of new rows are drawn from, fitted on the held-out rows.
-    profile : ReferenceProfile
-        The bins in which windows are compared, the profile of the rows in them, and that of all
-        rows that the version was made from.
     classes : tuple
         The classes in the order of the version's codes; empty for a regression.
     threshold : float or None
         The decision threshold of the version.
+    profile : ReferenceProfile or None
+        The bins in which windows are compared, the profile of the rows in them, and that of all
+        rows that the version was made from; None where windows are not profiled.
     """
 
     feature_names: list[str]
     rows: pd.DataFrame
     performance: ReferencePerformance | None
     outcomes: OutcomeModel
-    profile: ReferenceProfile
     classes: tuple[Any, ...] = ()
     threshold: float | None = None
+    profile: ReferenceProfile | None = None
 
     @property
     def history(self) -> DriftHistory | None:
-        """The profile of the rows that the version was made from; None if rows have weights."""
-        profile = self.profile.history
-        if profile is None:
+        """The profile of the rows that the version was made from; None if there is none."""
+        if self.profile is None or self.profile.history is None:
             return None
-        bins = {name: self.profile.bins[name] for name in profile.counts}
-        return DriftHistory(bins, profile)
+        history = self.profile.history
+        bins = {name: self.profile.bins[name] for name in history.counts}
+        return DriftHistory(bins, history)

@@ -146,8 +146,10 @@ def profile_window(
     inputs: pd.DataFrame,
     sampling: pd.DataFrame,
     config: ProjectConfig,
-) -> DriftProfile:
+) -> DriftProfile | None:
     """Profile the predictions of a window by day, in the bins of its version's reference.
+
+    None if the reference has no bins.
 
     Parameters
     ----------
@@ -158,6 +160,8 @@ def profile_window(
     config : ProjectConfig
         The project's settings.
     """
+    if reference.profile is None:
+        return None
     bins = reference.profile.bins
     current = _make_current_rows(reference, predictions, inputs)
     current = current.reindex(columns=list(bins))

@@ -27,8 +27,8 @@ from mlops_kit.stages.monitor.reference_performance import get_reference_perform
 from mlops_kit.watch.policy_replay.fits import FitRequest, ReplayFit, fit_as_of
 from mlops_kit.watch.policy_replay.history import ReplayHistory
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
+from mlops_kit.watch.reference_data import ReferenceData
 from mlops_kit.watch.windows import (
-    ReferenceData,
     analyze_labeled_window,
     analyze_unlabeled_window,
 )

@@ -86,6 +86,7 @@ def analyze(project: Project, reference: ReferenceData, rows: pd.DataFrame) -> W
         project, reference, predictions, inputs, {"1": len(rows)}, sampling
     )
     profile = profile_window(reference, predictions, inputs, sampling, project.config)
+    assert profile is not None
     assert profile_from_json(profile_to_json(profile)).row_count == len(rows)
     return WindowMonitoring.from_json(analyzed.to_json())
 
