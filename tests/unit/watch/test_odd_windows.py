@@ -35,7 +35,7 @@ source: t.csv
 target: y
 task: binary
 time: at
-review: {draws: 20, slices: [name]}
+review: {draws: 100, slices: [name]}
 """
 
 
