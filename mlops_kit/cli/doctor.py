@@ -82,11 +82,13 @@ def _run_checks_without_plugins(start: str | None) -> Iterator[DoctorFinding]:
 
 
 def _run_check(name: str, check: Callable[[], str]) -> DoctorFinding:
-    """Run one check."""
+    """Run one check; whatever it raises is what it found, so that the others are run too."""
     try:
         return DoctorFinding(name, True, check())
     except (KitError, ImportError, OSError) as error:
         return DoctorFinding(name, False, str(error))
+    except Exception as error:
+        return DoctorFinding(name, False, f"{type(error).__name__}: {error}")
 
 
 @MACHINE_CHECKS.register("Python")
