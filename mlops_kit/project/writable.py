@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from mlops_kit.core.errors import KitError
+from mlops_kit.core.errors import RunFailedError
 from mlops_kit.project.config.base import CONFIG_FILE_NAME
 from mlops_kit.project.loader import Project
 
@@ -19,7 +19,7 @@ def check_writable_folders(project: Project) -> None:
 
     Raises
     ------
-    KitError
+    RunFailedError
         Naming the first that cannot.
     """
     folders = [project.reports_folder, project.resolve_path(_STATE_FOLDER)]
@@ -34,7 +34,7 @@ def check_writable_folders(project: Project) -> None:
     try:
         tempfile.gettempdir()
     except FileNotFoundError as error:
-        raise KitError(
+        raise RunFailedError(
             f"there is no folder for temporary files: {error.strerror or error}",
             "a folder that you may write to",
             "set the environment variable TMPDIR to one",
@@ -46,7 +46,7 @@ def require_writable(folder: Path, project: Project) -> None:
 
     Raises
     ------
-    KitError
+    RunFailedError
         If the nearest existing parent is not writable.
     """
     path = project.resolve_path(folder)
@@ -55,9 +55,9 @@ def require_writable(folder: Path, project: Project) -> None:
         raise _not_writable_error(existing)
 
 
-def _not_writable_error(path: Path) -> KitError:
+def _not_writable_error(path: Path) -> RunFailedError:
     """Build the error for a folder or file that cannot be written."""
-    return KitError(
+    return RunFailedError(
         f"{str(path)!r} is not writable",
         "a folder that you may write to",
         f"chmod u+w {path}, or another folder in {CONFIG_FILE_NAME}",
