@@ -57,8 +57,11 @@ def require_writable(folder: Path, project: Project) -> None:
 
 def _not_writable_error(path: Path) -> RunFailedError:
     """Build the error for a folder or file that cannot be written."""
+    hint = f"chmod u+w {path}, or another folder in {CONFIG_FILE_NAME}"
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        hint = "mount its file system for writing, or use a copy of the project elsewhere"
     return RunFailedError(
         f"{str(path)!r} is not writable",
         "a folder that you may write to",
-        f"chmod u+w {path}, or another folder in {CONFIG_FILE_NAME}",
+        hint,
     )
