@@ -31,7 +31,7 @@ from mlops_kit.project.config.legacy import rename_settings
 SCHEMA_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 BRANCHES_FOLDER = "branches"  # inside a run folder: the runs of its branches
-RUN_LOCK_FILE = ".lock"  # held by the process that executes the run
+RUN_LOCK_FILE = "run.lock"  # held by the process that executes the run
 DISK_RESERVE_FILE = ".reserve"  # freed when the disk is full, so that the manifest can be written
 NOT_SELECTED_REASON = "not chosen"
 _PROCESS_START_TOLERANCE_SECONDS = 1.0
