@@ -24,7 +24,7 @@ from mlops_kit.stages.monitor.incidents import (
 )
 from mlops_kit.stages.monitor.limits import describe_max_drop
 from mlops_kit.stages.retrain.policy import POLICY_ACTOR, RetrainingAction
-from mlops_kit.watch.arrivals import ARRIVAL_SIGNALS
+from mlops_kit.watch.signals import ARRIVAL_SIGNALS
 
 _SEVERITY_TEXTS = {
     IncidentSeverity.CRITICAL: "▲ critical",

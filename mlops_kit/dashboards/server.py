@@ -351,6 +351,8 @@ def make_voila_config(project: Project, token: str) -> Config:
     config.MappingKernelManager.cull_idle_timeout = _IDLE_KERNEL_SECONDS
     config.MappingKernelManager.cull_interval = _IDLE_CHECK_SECONDS
     config.KernelManager.transport = "ipc"
+    # A kernel that is started again has executed nothing; PageHandler replaces it.
+    config.KernelManager.autorestart = False
     return config
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import lru_cache
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from filelock import FileLock
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
 
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.extras import MissingExtraError
@@ -31,6 +31,7 @@ _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _SQLITE_PREFIX = "sqlite:///"
 _POSTGRES_DRIVER = "psycopg"
+_HAS_WRITTEN = "has_written"  # in the notes of a session
 
 
 class _Snapshot(NamedTuple):
@@ -66,7 +67,7 @@ def database_exists(project: Project) -> bool:
 
 
 @lru_cache(maxsize=8)
-def get_engine(url: str, file: Path | None) -> sa.Engine:
+def get_engine(url: str, file: Path | None, max_wait_seconds: float | None = None) -> sa.Engine:
     """Return the engine of a database, after creating or migrating its tables if necessary.
 
     Parameters
@@ -75,6 +76,8 @@ def get_engine(url: str, file: Path | None) -> sa.Engine:
         SQLAlchemy URL.
     file : Path or None
         The SQLite file, locked while one process creates or migrates the tables.
+    max_wait_seconds : float, optional
+        As in ``open_transaction``.
 
     Raises
     ------
@@ -87,7 +90,7 @@ def get_engine(url: str, file: Path | None) -> sa.Engine:
         If the database cannot be opened, or its migration fails.
     """
     with _explain_errors(file):
-        engine = _create_engine(url, file)
+        engine = _create_engine(url, file, max_wait_seconds)
         _prepare_schema(engine, file)
     return engine
 
@@ -126,13 +129,19 @@ def _explain_errors(file: Path | None) -> Iterator[None]:
         ) from error
 
 
-def _create_engine(url: str, file: Path | None) -> sa.Engine:
+def _create_engine(url: str, file: Path | None, max_wait_seconds: float | None) -> sa.Engine:
     """Create an engine that waits for SQLite's lock, or checks a server's connections."""
     if file is None:
-        return sa.create_engine(url, pool_pre_ping=True)
+        connect_args: dict[str, Any] = {}
+        if max_wait_seconds is not None:
+            milliseconds = round(1000 * max_wait_seconds)
+            connect_args["options"] = f"-c lock_timeout={milliseconds}"
+        return sa.create_engine(url, pool_pre_ping=True, connect_args=connect_args)
+    if max_wait_seconds is None:
+        max_wait_seconds = schema.LOCK_TIMEOUT_SECONDS
     engine = sa.create_engine(
         url,
-        connect_args={"timeout": schema.LOCK_TIMEOUT_SECONDS},
+        connect_args={"timeout": max_wait_seconds},
         pool_pre_ping=False,
     )
     sa.event.listen(engine, "connect", schema.set_durable_mode)
@@ -208,11 +217,66 @@ def read_schema_status(project: Project) -> SchemaStatus:
     )
 
 
-def open_transaction(project: Project) -> AbstractContextManager[Session]:
-    """Open a session that commits on success and rolls back on an exception."""
+def open_transaction(
+    project: Project, max_wait_seconds: float | None = None
+) -> AbstractContextManager[Session]:
+    """Open a session that commits on success and rolls back on an exception.
+
+    Parameters
+    ----------
+    max_wait_seconds : float, optional
+        How long to wait for the transactions of other processes; by default
+        ``schema.LOCK_TIMEOUT_SECONDS`` with SQLite and as long as it takes with a server.
+    """
     url, file = resolve_database_url(project)
-    make_session = sessionmaker(get_engine(url, file), expire_on_commit=False)
+    # One engine for all who do not say how long they wait: arguments are part of the cache's key.
+    options = () if max_wait_seconds is None else (max_wait_seconds,)
+    engine = get_engine(url, file, *options)
+    make_session = sessionmaker(engine, expire_on_commit=False)
     return make_session.begin()
+
+
+def close_connections() -> None:
+    """Close all connections; the next one opens the file that is there by then."""
+    get_engine.cache_clear()
+
+
+@contextmanager
+def guard_writes(project: Project, check: Callable[[Session], None]) -> Iterator[None]:
+    """Let a check decide whether what this process writes to a database is committed.
+
+    Parameters
+    ----------
+    check : callable
+        Called in each transaction that has written to the project's database, before it is
+        committed; an error that it raises rolls the transaction back.
+    """
+    engine = get_engine(*resolve_database_url(project))
+
+    def note_flush(session: Session, *_context: object) -> None:
+        session.info[_HAS_WRITTEN] = True
+
+    def note_statement(state: ORMExecuteState) -> None:
+        if state.is_insert or state.is_update or state.is_delete:
+            state.session.info[_HAS_WRITTEN] = True
+
+    def check_commit(session: Session) -> None:
+        session.flush()
+        if session.info.pop(_HAS_WRITTEN, False) and session.get_bind().engine.url == engine.url:
+            check(session)
+
+    listeners = (
+        ("after_flush", note_flush),
+        ("do_orm_execute", note_statement),
+        ("before_commit", check_commit),
+    )
+    for event, listener in listeners:
+        sa.event.listen(Session, event, listener)
+    try:
+        yield
+    finally:
+        for event, listener in listeners:
+            sa.event.remove(Session, event, listener)
 
 
 @contextmanager

@@ -48,6 +48,9 @@ from mlops_kit.watch.retraining import (
     get_pending_reason,
 )
 from mlops_kit.watch.signals import (
+    BLOCKED_SIGNAL,
+    DRIFT_SIGNAL,
+    SCHEMA_SIGNAL,
     SignalTime,
     WindowEvidence,
     detect_registered_signals,
@@ -59,7 +62,6 @@ from mlops_kit.watch.windows import (
     analyze_unlabeled_window,
 )
 
-_BLOCKED_SIGNAL = "retraining_blocked"
 _PERFORMANCE_CHECKS = (REALIZED_PERFORMANCE_CHECK, CONCEPT_DRIFT_CHECK)
 
 
@@ -186,7 +188,7 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
         incident_lines = update_incidents(
             transaction,
             context.config,
-            {"drift", "schema", *list_signal_names(SignalTime.WINDOW_ENDED)},
+            {DRIFT_SIGNAL, SCHEMA_SIGNAL, *list_signal_names(SignalTime.WINDOW_ENDED)},
             signals,
             as_of,
             f"not observed {_format_window(context, start, end)}",
@@ -397,7 +399,7 @@ def _detect_blocked_retraining(
         return []
     return [
         IncidentSignal(
-            _BLOCKED_SIGNAL,
+            BLOCKED_SIGNAL,
             incidents.IncidentSeverity.WARNING,
             "A retraining is blocked",
             sentence,
@@ -439,7 +441,7 @@ def _store_performance(
         incident_lines = update_incidents(
             transaction,
             context.config,
-            {_BLOCKED_SIGNAL, *list_signal_names(SignalTime.LABELS_DUE)},
+            {BLOCKED_SIGNAL, *list_signal_names(SignalTime.LABELS_DUE)},
             other_signals,
             as_of,
             f"not observed {period}",

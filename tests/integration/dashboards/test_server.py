@@ -7,10 +7,11 @@ import html
 import logging
 import re
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, ClassVar
 
 import httpx
+import psutil
 import pytest
 
 from mlops_kit.core.errors import KitError
@@ -319,6 +320,31 @@ def test_pages_work_behind_a_path_prefix_that_a_proxy_keeps_or_removes(
     for path in ("", "/"):
         assert httpx.get(f"{server_address}{path}", headers={"X-User": "ann"}).is_redirect
     assert 'href="/churn/"' in ann_session.get("/nowhere").text
+
+
+def find_kernels(project: Project) -> list[psutil.Process]:
+    """Find the processes of the server's kernels."""
+    kernels = []
+    for process in psutil.process_iter(["cmdline"]):
+        with suppress(psutil.Error):
+            is_kernel = "ipykernel_launcher" in (process.info["cmdline"] or [])
+            if is_kernel and process.environ().get("MLOPS_PROJECT") == str(project.root):
+                kernels.append(process)
+    return kernels
+
+
+def test_page_is_built_though_all_kernels_were_killed(
+    ann_session: httpx.Client, registered_project: Project
+) -> None:
+    assert "Model review" in ann_session.get("/review").text
+    kernels = find_kernels(registered_project)
+    assert kernels
+    for kernel in kernels:
+        kernel.kill()
+    psutil.wait_procs(kernels, timeout=30)
+    page = ann_session.get("/review").text
+    assert "<header class=top><b>Model review</b>" in page
+    assert 'id="history"' in page
 
 
 def test_public_address_needs_a_token_or_an_identity_provider(sample_project: Project) -> None:

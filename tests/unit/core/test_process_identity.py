@@ -7,12 +7,11 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +33,7 @@ from mlops_kit.core.process_identity import (
     measure_heartbeat_age,
 )
 from tests.support.environment import ROOT, make_clean_environment
+from tests.support.namespaces import HOST_NAME, NEW_CONTAINER, needs_containers
 
 HOLDING_PROGRAM = """\
 import dataclasses, json, sys
@@ -49,7 +49,6 @@ from pathlib import Path
 from mlops_kit.core.process_identity import ProcessIdentity, determine_liveness
 print(determine_liveness(ProcessIdentity(**json.loads(sys.argv[2])), Path(sys.argv[1])))
 """
-NEW_NAMESPACE = ["unshare", "--fork", "--pid", "--mount-proc", "--uts", "--kill-child"]
 WITHOUT_HEARTBEAT = timedelta.max
 
 
@@ -58,16 +57,9 @@ def lock_path(tmp_path: Path) -> Path:
     return tmp_path / "work.lock"
 
 
-def can_unshare() -> bool:
-    if shutil.which("unshare") is None:
-        return False
-    completed = subprocess.run([*NEW_NAMESPACE, "true"], capture_output=True, check=False)
-    return completed.returncode == 0
-
-
 @contextmanager
 def start_holder(
-    lock_path: Path, prefix: list[str]
+    lock_path: Path, prefix: Sequence[str]
 ) -> Iterator[tuple[subprocess.Popen[str], ProcessIdentity]]:
     """Start a process that holds the lock, behind a command such as unshare."""
     process = subprocess.Popen(
@@ -90,10 +82,10 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def view_from_new_namespace(lock_path: Path, identity: ProcessIdentity) -> str:
+def view_from_new_container(lock_path: Path, identity: ProcessIdentity) -> str:
     text = json.dumps(dataclasses.asdict(identity))
     completed = subprocess.run(
-        [*NEW_NAMESPACE, sys.executable, "-c", VIEWING_PROGRAM, str(lock_path), text],
+        [*NEW_CONTAINER, sys.executable, "-c", VIEWING_PROGRAM, str(lock_path), text],
         cwd=ROOT,
         env=make_clean_environment(),
         capture_output=True,
@@ -199,20 +191,20 @@ def test_killed_process_is_dead_at_once(lock_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not can_unshare(), reason="needs the permission to create namespaces")
+@needs_containers
 def test_process_of_another_container_is_seen_through_its_lock(lock_path: Path) -> None:
-    with start_holder(lock_path, NEW_NAMESPACE) as (process, identity):
-        assert identity.process_id == 1
+    with start_holder(lock_path, NEW_CONTAINER) as (process, identity):
+        assert (identity.process_id, identity.host) == (1, HOST_NAME)
         set_heartbeat_age(lock_path, timedelta(hours=1))  # the lock tells more
         liveness = determine_liveness(identity, lock_path)
         assert liveness is ProcessLiveness.RUNNING_ELSEWHERE
-        assert view_from_new_namespace(lock_path, identity) == "running (elsewhere)"
-        own_view = view_from_new_namespace(lock_path, identify_current_process())
+        assert view_from_new_container(lock_path, identity) == "running (elsewhere)"
+        own_view = view_from_new_container(lock_path, identify_current_process())
         assert own_view == "running (elsewhere)"  # somebody holds the lock
         kill(process)
         wait_for_release(lock_path)
         assert determine_liveness(identity, lock_path) is ProcessLiveness.DEAD
-        assert view_from_new_namespace(lock_path, identity) == "dead"
+        assert view_from_new_container(lock_path, identity) == "dead"
 
 
 def wait_for_release(lock_path: Path) -> None:
