@@ -103,7 +103,7 @@ def test_stopped_feed_is_told_of_at_the_next_pass() -> None:
     as_of = START + 41 * DAY
     sentence = detect_missing_rows(feed.make_log(as_of, stop), as_of)
     assert sentence.startswith("No row since 2024-02-10 11:59. On this weekday ")
-    assert "99.995% prediction interval of the last 8 weeks" in sentence
+    assert "99.99% prediction interval of the last 8 weeks" in sentence
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_half_of_the_rows_of_a_feed_that_varies_much_show_when_it_lasts() -> Non
         as_of = stop + day * DAY
         sentences.append(detect_few_rows(make_reduced_log(feed, as_of, stop), as_of))
     assert sentences[0] == ""  # a day may have half of the rows by chance
-    assert any(" rows in the last 3 days. On these weekdays " in sentence for sentence in sentences)
+    assert " days. On these weekdays " in sentences[-1]
     recovered = make_reduced_log(feed, stop + 8 * DAY, stop)
     back_to_normal = feed.make_log(stop + 8 * DAY)
     for hour in recovered.batches_by_hour:
