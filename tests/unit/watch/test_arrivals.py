@@ -103,7 +103,7 @@ def test_stopped_feed_is_told_of_at_the_next_pass() -> None:
     as_of = START + 41 * DAY
     sentence = detect_missing_rows(feed.make_log(as_of, stop), as_of)
     assert sentence.startswith("No row since 2024-02-10 11:59. On this weekday ")
-    assert "99.99% prediction interval of the last 8 weeks" in sentence
+    assert "99.995% prediction interval of the last 8 weeks" in sentence
 
 
 @pytest.mark.parametrize(
