@@ -62,6 +62,11 @@ class IncidentSeverity(StrEnum):
     CRITICAL = "act"
     WARNING = "watch"
 
+    @property
+    def word(self) -> str:
+        """How messages and settings name it: ``critical`` or ``warning``."""
+        return self.name.lower()
+
 
 class IncidentSignal(NamedTuple):
     """A reason for an incident: what is wrong, how severe it is, a title and a sentence."""
@@ -325,7 +330,8 @@ def update_incidents(
             _update_incident(incident, signal, timestamp)
             continue
         transaction.add(_make_incident(config.name, signal, timestamp))
-        lines.append(f"incident opened ({signal.severity}): {signal.title}: {signal.sentence}")
+        severity = IncidentSeverity(signal.severity)
+        lines.append(f"incident opened ({severity.word}): {signal.title}: {signal.sentence}")
     for name, incident in open_incidents.items():
         if name in signal_names or name.split(":")[0] not in checked:
             continue
@@ -377,9 +383,8 @@ def _describe_worsened(
         if incident is None or incident.severity == IncidentSeverity.CRITICAL:
             continue
         if signal.severity == IncidentSeverity.CRITICAL:
-            lines.append(
-                f"incident worsened ({signal.severity}): {signal.title}: {signal.sentence}"
-            )
+            word = IncidentSeverity.CRITICAL.word
+            lines.append(f"incident worsened ({word}): {signal.title}: {signal.sentence}")
     return lines
 
 
@@ -410,8 +415,8 @@ def acknowledge_incident(
         if incident is None or incident.model != project.config.name:
             raise KitError(
                 f"there is no incident {number}",
-                "an incident that the page shows",
-                "load the page again",
+                "the number of an open incident",
+                "mlops alerts list and the monitoring page show them",
             )
         # The condition is part of the update, so that of two people at once only one succeeds.
         statement = (
