@@ -95,7 +95,8 @@ def _decode_profile(stored: Mapping[str, Any]) -> DriftProfile:
     sums = {name: np.array(stored.get(name, rows), dtype=float) for name in _DAY_FIELDS}
     counts = {}
     for name, column_counts in stored["counts"].items():
-        counts[name] = np.array(column_counts, dtype=float).reshape(len(rows), -1)
+        values = np.array(column_counts, dtype=float)
+        counts[name] = values.reshape(len(rows), -1) if len(rows) else values[:, None]
     unseen_names = {name: tuple(names) for name, names in stored["unseen_names"].items()}
     return DriftProfile(
         days=tuple(stored["days"]),
