@@ -61,7 +61,7 @@ class IncidentSeverity(StrEnum):
     WARNING = "watch"
 
     @property
-    def word(self) -> str:
+    def display_name(self) -> str:
         """How messages and settings name it: ``critical`` or ``warning``."""
         return self.name.lower()
 
@@ -303,7 +303,9 @@ def update_incidents(
             continue
         transaction.add(_make_incident(config.name, signal, timestamp))
         severity = IncidentSeverity(signal.severity)
-        lines.append(f"incident opened ({severity.word}): {signal.title}: {signal.sentence}")
+        lines.append(
+            f"incident opened ({severity.display_name}): {signal.title}: {signal.sentence}"
+        )
     for name, incident in open_incidents.items():
         if name in signal_names or name.split(":")[0] not in checked:
             continue
@@ -355,8 +357,8 @@ def _describe_worsened(
         if incident is None or incident.severity == IncidentSeverity.CRITICAL:
             continue
         if signal.severity == IncidentSeverity.CRITICAL:
-            word = IncidentSeverity.CRITICAL.word
-            lines.append(f"incident worsened ({word}): {signal.title}: {signal.sentence}")
+            severity_name = IncidentSeverity.CRITICAL.display_name
+            lines.append(f"incident worsened ({severity_name}): {signal.title}: {signal.sentence}")
     return lines
 
 
