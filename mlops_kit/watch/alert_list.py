@@ -142,7 +142,7 @@ def format_alert_overview(project: Project, overview: AlertOverview) -> str:
                     alert.sink,
                     alert.event,
                     get_public_name(alert.signal),
-                    IncidentSeverity(alert.severity).word,
+                    IncidentSeverity(alert.severity).display_name,
                     alert.title,
                     describe_alert_state(alert),
                 )

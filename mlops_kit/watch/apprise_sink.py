@@ -63,7 +63,7 @@ def format_title(alert: Alert) -> str:
     """Format the title of a message: the model, what happened, and to what."""
     if alert.event == AlertEvent.CLOSED:
         return f"[{alert.model}] closed: {alert.title}"
-    severity = IncidentSeverity(alert.severity).word
+    severity = IncidentSeverity(alert.severity).display_name
     if alert.event in {AlertEvent.DIGEST, AlertEvent.TEST}:
         return f"[{alert.model}] {alert.title}"
     return f"[{alert.model}] {severity}, {alert.event}: {alert.title}"

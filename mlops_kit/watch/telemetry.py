@@ -100,7 +100,7 @@ class WatchCollector(Collector):
         is_open = IncidentRecord.closed_at.is_(None)
         counts = self._count(IncidentRecord, IncidentRecord.severity, is_open)
         for severity in IncidentSeverity:
-            incidents.add_metric([severity.word], counts.get(severity.value, 0))
+            incidents.add_metric([severity.display_name], counts.get(severity.value, 0))
         return incidents
 
     def _collect_alerts(self) -> Any:
