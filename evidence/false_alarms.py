@@ -136,14 +136,19 @@ def simulate_numbers(
     expected: tuple[str, ...] = (),
     reference_days: int = REFERENCE_DAYS,
 ) -> Year:
-    """Simulate a year of normal columns, one of which may be shifted."""
+    """Simulate a year of normal columns, one of which may be shifted.
+
+    A reference of one week only is compared without days: with as few of them, p-values rest on 12
+    degrees of freedom, with which a shift of 0.2 is seen in about half of the windows.
+    """
     rng = np.random.default_rng(seed)
     reference, days_of_reference = make_numbers(rng, reference_days, rows, day_sd)
     statuses = []
     for _ in range(WINDOWS):
         current, days = make_numbers(rng, WINDOW_DAYS, rows, day_sd)
         current[SHIFTED_COLUMN] += shift
-        design = DriftDesign(SideDays(days_of_reference, days))
+        has_days = reference_days > WINDOW_DAYS
+        design = DriftDesign(SideDays(days_of_reference, days) if has_days else None)
         data = measure_drift(reference, current, reference.columns, LIMITS, seed, design).data
         statuses.append(data.set_index("column")["status"])
     return summarize_year(statuses, SHIFTED_COLUMN if shift else "", expected)
