@@ -18,6 +18,7 @@ from tests.support.loaded_libraries import (
     CONFIG,
     DATABASE,
     LIBRARIES_BY_STAGE,
+    MODELS,
     TABLES,
     list_libraries_by_command,
     map_to_packages,
@@ -44,7 +45,10 @@ COMMANDS: dict[str, dict[str, set[str]]] = {
         "report": {*DATABASE, *TABLES, "jinja2", "vl-convert-python"},
         "notebook list": CONFIG,
     },
-    "watched": {},
+    "watched": {
+        "plan": CONFIG,
+        "predict t.csv --out scores.csv": {*TABLES, *MODELS} - {"lightgbm"},
+    },
 }
 
 
