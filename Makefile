@@ -2,7 +2,6 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-DOCUMENTATION_TESTS := tests/integration/test_documentation.py tests/integration/test_documentation_site.py
 
 .PHONY: help demo loop test test-fast evidence tables recovery lab lint docs lock clean
 .DEFAULT_GOAL := help
@@ -60,7 +59,8 @@ lint: $(STAMP)  ## Format, lint rules, types, notebooks without outputs
 	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb notebooks/dashboards/*.ipynb
 
 docs: $(STAMP)  ## Build the documentation into build/docs, where a warning is an error, and run its code blocks
-	$(BIN)/python -m pytest -q -rsfE -n 2 --no-loadscope-reorder -m documentation $(DOCUMENTATION_TESTS)
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs build/docs
+	$(BIN)/python -m pytest -q -rsfE -n 2 -m documentation
 	@echo "Documentation: build/docs/index.html"
 
 lock: $(STAMP)  ## Resolve requirements.lock from pyproject.toml, with all extras

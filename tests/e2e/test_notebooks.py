@@ -6,26 +6,22 @@ others what only one of them can show.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import getpass
 import json
-import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import sysconfig
 import venv
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import nbformat
 import numpy as np
 import pandas as pd
-import papermill
 import pytest
 from fastapi.testclient import TestClient
 from nbclient import NotebookClient
@@ -40,7 +36,6 @@ from mlops_kit.project.config import pipeline
 from mlops_kit.registry import store, versions
 from mlops_kit.registry.batch_independence import SCORE_TOLERANCE
 from mlops_kit.serving import app
-from tests.support.commands import RunMlops
 from tests.support.environment import make_clean_environment
 from tests.support.loaded_libraries import LIBRARIES_BY_STAGE, select_heavy_libraries
 
@@ -67,9 +62,23 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def mlops(run_mlops: RunMlops, home: Path, *words: str) -> str:
-    done = run_mlops(*words, folder=home, environment=environment(home))
+def run_command(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command, whatever its exit code."""
+    return subprocess.run(
+        [sys.executable, "-m", "mlops_kit.cli", *words],
+        cwd=home,
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+
+
+def mlops(home: Path, *words: str) -> str:
+    done = run_command(home, *words)
     assert done.returncode == 0, done.stderr
+    assert "leaked" not in done.stderr, done.stderr
     return done.stdout
 
 
@@ -198,7 +207,7 @@ def test_mlflow_has_a_run_with_a_child_per_stage(run: Path, tmp_path: Path) -> N
 
 
 @of_flights
-def test_sample_is_marked_everywhere(run: Path, run_mlops: RunMlops) -> None:
+def test_sample_is_marked_everywhere(run: Path) -> None:
     assert run.name.endswith("-sample")
     assert read_manifest(run)["sample"] == 5000
     for page in (
@@ -207,7 +216,7 @@ def test_sample_is_marked_everywhere(run: Path, run_mlops: RunMlops) -> None:
         *(f"notebooks/{Path(b).stem}.html" for b in BOOKS),
     ):
         assert "sample of 5,000" in text_of(run / page).lower(), page
-    assert "sample" in mlops(run_mlops, run.parents[1], "status")
+    assert "sample" in mlops(run.parents[1], "status")
 
 
 @of_flights
@@ -255,11 +264,8 @@ def test_reviewed_model_is_promoted_automatically_and_pages_say_so(
 
 
 @of_diabetes
-def test_waiting_run_continues_after_approval(
-    run: Path, run_mlops: RunMlops, tmp_path: Path
-) -> None:
+def test_waiting_run_continues_after_approval(run: Path, tmp_path: Path) -> None:
     home = copy_project(run, tmp_path / "copy").parents[1]
-    run_command = functools.partial(run_mlops, folder=home, environment=environment(home))
     for file in (home / ".mlops").glob("mlops.db*"):
         file.unlink()  # as if nobody had ever decided anything
     text = (home / "mlops.yaml").read_text()
@@ -268,7 +274,7 @@ def test_waiting_run_continues_after_approval(
             "approval: automatic", "approval: manual\npeople: {approvers: [somebody-else]}"
         )
     )
-    waits = run_command("run", "--from", "deploy", "--json")
+    waits = run_command(home, "run", "--from", "deploy", "--json")
     summary = json.loads(waits.stdout)
     assert (waits.returncode, summary["status"], summary["stages"]["monitor"]["status"]) == (
         3,
@@ -279,18 +285,18 @@ def test_waiting_run_continues_after_approval(
     assert "Traceback" not in waits.stderr
     assert versions.find_champion(loader.load_project(home)) is None
     assert "waits for an approval" in text_of(home / "reports" / summary["run"] / "index.html")
-    refused = run_command("approve", "--reason", "it is fit")
+    refused = run_command(home, "approve", "--reason", "it is fit")
     assert refused.returncode == 2
     assert "may not decide this" in refused.stderr
     assert "somebody-else" in refused.stderr
     (home / "mlops.yaml").write_text(text.replace("approval: automatic", "approval: manual"))
-    done = run_command("approve", summary["run"], "--reason", "it is <b>fit</b>")
+    done = run_command(home, "approve", summary["run"], "--reason", "it is <b>fit</b>")
     assert done.returncode == 0, done.stderr
     present = approvals.get_current_promotion(loader.load_project(home))
     assert present is not None
     assert present.reason == "it is <b>fit</b>"
     assert present.actor == getpass.getuser()
-    late = run_command("reject", "--reason", "on second thoughts")
+    late = run_command(home, "reject", "--reason", "on second thoughts")
     assert late.returncode == 2
     assert "is already in service" in late.stderr
     assert "mlops rollback" in late.stderr
@@ -319,11 +325,10 @@ def test_time_dependent_results_are_not_applicable_without_time(run: Path) -> No
 
 
 @of_diabetes
-def test_same_seed_gives_identical_artifacts(
-    run: Path, run_mlops: RunMlops, fresh_diabetes_project: Path
-) -> None:
-    words = ("run", "--from", "prepare", "--to", "review", "--json")
-    summary = json.loads(mlops(run_mlops, fresh_diabetes_project, *words))
+def test_same_seed_gives_identical_artifacts(run: Path, fresh_diabetes_project: Path) -> None:
+    summary = json.loads(
+        mlops(fresh_diabetes_project, "run", "--from", "prepare", "--to", "review", "--json")
+    )
     again = fresh_diabetes_project / "reports" / summary["run"]
     before = hash_contents(run)
     assert {
@@ -349,12 +354,21 @@ def test_same_seed_gives_identical_artifacts(
 
 
 def execute_by_papermill(notebook: Path, out: Path, home: Path) -> None:
-    """Execute a notebook in its folder by papermill's own function, in a plain kernel."""
-    with (
-        contextlib.chdir(notebook.parent),
-        mock.patch.dict(os.environ, environment(home), clear=True),
-    ):
-        papermill.execute_notebook(notebook.name, str(out), progress_bar=False)
+    """Execute a notebook in its folder by papermill's own function, in a process of its own."""
+    script = (
+        "import sys, papermill\n"
+        "papermill.execute_notebook(sys.argv[1], sys.argv[2], progress_bar=False)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, notebook.name, str(out)],
+        cwd=notebook.parent,
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def execute_as_run_all(notebook: Path, out: Path, home: Path) -> None:
@@ -462,12 +476,10 @@ def test_model_scores_like_the_batch_without_mlops_kit(run: Path, tmp_path: Path
 
 
 @of_diabetes
-def test_champion_scores_like_mlops_predict_without_mlops_kit(
-    run: Path, run_mlops: RunMlops, tmp_path: Path
-) -> None:
+def test_champion_scores_like_mlops_predict_without_mlops_kit(run: Path, tmp_path: Path) -> None:
     run = copy_project(run, tmp_path / "copy")
     home = run.parents[1]
-    scored = predict_by_command(run_mlops, home, tmp_path)
+    scored = predict_by_command(home, tmp_path)
     features = read(run, "features").set_index("patient").loc[scored["patient"]]
     answers = score_without_mlops_kit(
         home, "models:/diabetes@champion", features[read(run, "model")["features"]], tmp_path
@@ -475,31 +487,30 @@ def test_champion_scores_like_mlops_predict_without_mlops_kit(
     np.testing.assert_allclose(answers, scored["score"], *[SCORE_TOLERANCE] * 2)
 
 
-def predict_by_command(run_mlops: RunMlops, home: Path, where: Path) -> pd.DataFrame:
+def predict_by_command(home: Path, where: Path) -> pd.DataFrame:
     """Score fifty raw rows without their target by ``mlops predict``."""
     project = loader.load_project(home)
     source.read_source(project).drop(columns=project.config.target).head(50).to_parquet(
         where / "raw.parquet", index=False
     )
-    output = where / "scored.parquet"
-    mlops(run_mlops, home, "predict", str(where / "raw.parquet"), "--out", str(output))
-    return pd.read_parquet(output)
+    mlops(home, "predict", str(where / "raw.parquet"), "--out", str(where / "scored.parquet"))
+    return pd.read_parquet(where / "scored.parquet")
 
 
 # Moved projects
 
 
 @of_diabetes
-def test_moved_project_opens_and_scores(run: Path, run_mlops: RunMlops, tmp_path: Path) -> None:
+def test_moved_project_opens_and_scores(run: Path, tmp_path: Path) -> None:
     here, there = (
         copy_project(run, tmp_path / "here").parents[1],
         tmp_path / "other place" / "there",
     )
-    before = predict_by_command(run_mlops, here, tmp_path)
+    before = predict_by_command(here, tmp_path)
     there.parent.mkdir()
     here.rename(there)
-    pd.testing.assert_frame_equal(predict_by_command(run_mlops, there, tmp_path), before)
-    assert json.loads(mlops(run_mlops, there, "status", "--json"))["run"] == run.name
+    pd.testing.assert_frame_equal(predict_by_command(there, tmp_path), before)
+    assert json.loads(mlops(there, "status", "--json"))["run"] == run.name
     opened = ProjectClient(there)
     assert len(opened.load_champion().predict(pd.read_parquet(tmp_path / "raw.parquet"))) == 50
     assert opened.read_artifact("metrics").sentence == read(run, "metrics").sentence
@@ -509,7 +520,7 @@ def test_moved_project_opens_and_scores(run: Path, run_mlops: RunMlops, tmp_path
         ]  # MLflow's own experiment, which holds nothing
     connection.close()
     assert not [line for line in dump if str(here) in line or str(run.parents[1]) in line]
-    assert json.loads(mlops(run_mlops, there, "run", "--json"))["is_up_to_date"] is True
+    assert json.loads(mlops(there, "run", "--json"))["is_up_to_date"] is True
 
 
 # Reading pages

@@ -39,7 +39,6 @@ DIABETES = SampleTable(
         "stages: {explore: {params: {profile_rows: 50}}}"
     },
 )
-RUNNING_COMMAND = re.compile(r"mlops (?:run|reproduce|approve)\b|\bp\.(?:run|approve)\(")
 GENERATED = "-reference}"  # a directive whose headings Sphinx checks
 
 
@@ -119,16 +118,10 @@ def make_project(
     return make
 
 
-def count_runs(document: code_blocks.MarkdownDocument) -> int:
-    """Count the commands of a document that run notebooks."""
-    return sum(len(RUNNING_COMMAND.findall(block.text)) for block in document.blocks)
-
-
 @pytest.mark.documentation
 @pytest.mark.parametrize(
     "document",
-    # Those that take longest come first, so that both workers end at about the same time.
-    sorted((d for d in DOCUMENTS if d.blocks), key=count_runs, reverse=True),
+    [document for document in DOCUMENTS if document.blocks],
     ids=lambda document: get_name(document.path),
 )
 def test_code_blocks_run(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -34,16 +33,12 @@ NAVIGATION = {"index", "search", "next", "prev", "canonical", "author", "copyrig
 EXTERNAL = re.compile(r"^(https?:)?//", re.IGNORECASE)
 
 
-pytestmark = pytest.mark.documentation
-
-
 @pytest.fixture(scope="module")
-def site() -> Path:
-    """The site in ``build/docs``; a warning is an error."""
-    folder = ROOT / "build" / "docs"
-    shutil.rmtree(folder, ignore_errors=True)
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site; a warning is an error."""
+    folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q"]
-    command += [str(ROOT / "docs"), str(folder)]
+    command += ["-d", str(folder / "doctrees"), str(ROOT / "docs"), str(folder / "html")]
     completed = subprocess.run(
         command,
         env=make_clean_environment(),
@@ -54,7 +49,7 @@ def site() -> Path:
     )
     assert completed.returncode == 0, completed.stderr
     assert completed.stderr == ""
-    return folder
+    return folder / "html"
 
 
 class ResourceParser(HTMLParser):

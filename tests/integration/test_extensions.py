@@ -30,9 +30,7 @@ from mlops_kit.project import loader, plugins, run_folder, run_manifest
 from mlops_kit.registry import models, versions
 from mlops_kit.watch import loop
 from tests.support import watched_project as watched
-from tests.support.commands import RunMlops
 from tests.support.environment import make_clean_environment
-from tests.support.mlflow_stores import write_empty_store
 from tests.support.page_text import read_text
 
 MAX_LINES = 15
@@ -210,7 +208,7 @@ def plan_run(home: Path) -> list[PlannedStage]:
 
 
 @pytest.fixture(scope="module")
-def home(run_mlops: RunMlops, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with the extensions that a run uses, after a run."""
     home = tmp_path_factory.mktemp("extended") / "home"
     home.mkdir()
@@ -220,8 +218,7 @@ def home(run_mlops: RunMlops, tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = loader.load_project(home)
     shutil.copytree(project.package_notebooks_folder, home / "notebooks")
     nbformat.write(new_notebook(cells=OWN_STAGE), home / "notebooks" / "count.ipynb")
-    write_empty_store(home)
-    completed = run_mlops("run", "--project", home)
+    completed = run_command("run", "--project", home)
     assert completed.returncode == 0, completed.stdout + completed.stderr
     return home
 
@@ -340,10 +337,10 @@ def test_changed_plugin_makes_stale_what_used_it(name: str, home: Path, tmp_path
             assert step.reasons[0].startswith(f"`{name}.py` changed")
 
 
-def test_run_with_plugins_is_reproduced(home: Path, run_mlops: RunMlops, tmp_path: Path) -> None:
+def test_run_with_plugins_is_reproduced(home: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(home, tmp_path / "copy"))
     (run,) = run_folder.list_run_folders(copy / "reports")
-    completed = run_mlops("reproduce", run.name, "--project", copy)
+    completed = run_command("reproduce", run.name, "--project", copy)
     assert completed.returncode == 0, completed.stdout + completed.stderr
 
 

@@ -6,14 +6,13 @@ A document may name the project in which its blocks run, in a comment at its top
 ``bash``
     As a script. Variables that it exports are set for the following blocks. Exit code 3 of a
     command (waiting for approval) is not a failure. RUN stands for the latest run, OLD_RUN for the
-    first. Lines that are only a command of ``mlops`` run in this process, where kernels are forked
-    from a server that is there already; the lines between them run as scripts.
+    first. Lines that are only commands of ``mlops`` run in this process, where kernels are forked
+    from a server that is there already.
 ``python``
     In one namespace per document.
 ``yaml``
     Checked by the schema and the loader. A block of mlops.yaml with a name replaces the project's
-    file, with the settings of ``SHORT_RUN_SETTINGS`` that it does not have; one without is laid
-    over it.
+    file; one without is laid over it.
 ``text``
     Not checked: diagrams and output.
 
@@ -27,6 +26,7 @@ until the address answers; ``<!-- not run: KIND, reason -->`` only checks its co
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import shlex
@@ -38,6 +38,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import nbformat
 import yaml
@@ -45,9 +46,9 @@ from jsonschema import Draft202012Validator
 from markdown_it import MarkdownIt
 from nbformat import v4
 
+from mlops_kit.cli import application
 from mlops_kit.data import contract
 from mlops_kit.project import config_schema, loader, run_folder
-from tests.support.commands import run_in_process
 from tests.support.environment import ROOT, make_clean_environment
 
 NOT_RUN_KINDS = {
@@ -60,14 +61,7 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 LANGUAGES = {"bash", "python", "yaml", "text"}
 BLOCK_TIMEOUT_SECONDS = 900
 SUCCESS_CODES = (0, 3)  # 3: the run waits for approval
-SHORT_RUN_SETTINGS = {
-    "train": {"trials": 2},
-    "review": {"draws": 100},
-    "stages": {"explore": {"params": {"profile_rows": 50}}},
-}
-_SHELL_SYNTAX = re.compile(r"[|<>$&;*]")
-# A command that goes on in the next line, or that needs the lines after it.
-_LONG_COMMAND = re.compile(r"\\$|<<|^export |=\$\(", re.MULTILINE)
+_SHELL_SYNTAX = re.compile(r"[|<>$&;*]|^export ", re.MULTILINE)
 _COMMENT = re.compile(r"<!--\s*(project|background|not run):\s*(.*?)\s*-->", re.DOTALL)
 _FILE_NAME = re.compile(r"# ([\w./-]+\.(?:yaml|py|ipynb|csv))\n")
 _CELL = re.compile(r"^# %%(.*)$", re.MULTILINE)
@@ -186,14 +180,12 @@ class BlockRunner:
         text = block.text
         if name == "mlops.yaml":
             settings = yaml.load(text, loader.DateAsTextLoader)
-            if "name" in settings:
-                self.check_settings(settings)
-                settings = SHORT_RUN_SETTINGS | settings
-            else:
+            if "name" not in settings:
                 assert before is not None, "settings without a project"
                 settings = merge_settings(yaml.load(before, loader.DateAsTextLoader), settings)
-            self.check_settings(settings)
-            text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+                text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+            errors = [error.message for error in _SCHEMA.iter_errors(settings)]
+            assert errors == []
         if block.not_run_kind == "demo":  # the folder lacks what these settings name
             return
         self.write_file(name, text)
@@ -203,12 +195,6 @@ class BlockRunner:
         if block.not_run_kind and before is not None:
             path.write_text(before, encoding="utf-8")
 
-    @staticmethod
-    def check_settings(settings: dict[str, Any]) -> None:
-        """Check settings by the schema."""
-        errors = [error.message for error in _SCHEMA.iter_errors(settings)]
-        assert errors == []
-
     def run_python(self, block: CodeBlock) -> None:
         """Run Python code in the namespace of the document."""
         source = "\n" * block.line + self.fill_in(block.text)
@@ -217,37 +203,38 @@ class BlockRunner:
 
     def run_bash(self, block: CodeBlock) -> None:
         """Run a script, and keep the variables that it exports."""
-        if _LONG_COMMAND.search(block.text):
-            self.run_script(block.text, self.folder)
-            return
-        folder = self.folder
-        for line in block.text.splitlines():
-            commands = list(iterate_commands(block._replace(text=self.fill_in(line))))
-            if not commands:
-                continue
-            is_plain = len(commands) == 1 and not _SHELL_SYNTAX.search(line.partition("#")[0])
-            if is_plain and commands[0][0] == "cd":
-                folder = folder / commands[0][1]
-            elif is_plain and commands[0][0] == "mlops":
-                self.run_command(commands[0], folder)
-            else:
-                self.run_script(line, folder)
+        is_plain = not _SHELL_SYNTAX.search(block.text)
+        commands = list(iterate_commands(block))
+        if is_plain and all(words[0] == "mlops" for words in commands):
+            for words in iterate_commands(block._replace(text=self.fill_in(block.text))):
+                self.run_command(words)
+        else:
+            self.run_script(block)
 
-    def run_command(self, words: list[str], folder: Path) -> None:
+    def run_command(self, words: list[str]) -> None:
         """Run a command of ``mlops`` in this process."""
-        completed = run_in_process(*words[1:], folder=folder, environment=self.environment)
-        output = completed.stdout + completed.stderr
-        assert completed.returncode in SUCCESS_CODES, (
-            f"{shlex.join(words)}: exit code {completed.returncode}:\n{output}"
-        )
+        output = io.StringIO()
+        code = 0
+        with (
+            contextlib.chdir(self.folder),
+            mock.patch.dict(os.environ, self.environment, clear=True),
+            mock.patch.object(sys, "argv", words),
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(output),
+        ):
+            try:
+                application.main()
+            except SystemExit as exited:
+                code = int(exited.code or 0)
+        assert code in SUCCESS_CODES, f"{shlex.join(words)}: exit code {code}:\n{output.getvalue()}"
 
-    def run_script(self, text: str, folder: Path) -> None:
-        """Run lines by bash, and keep the variables that they export."""
+    def run_script(self, block: CodeBlock) -> None:
+        """Run a block by bash, and keep the variables that it exports."""
         variables = self.folder / ".exported"
-        script = f"{_BASH_HEAD}{self.fill_in(text)}\nenv -0 > {shlex.quote(str(variables))}\n"
+        script = f"{_BASH_HEAD}{self.fill_in(block.text)}\nenv -0 > {shlex.quote(str(variables))}\n"
         completed = subprocess.run(
             ["bash", "-c", script],
-            cwd=folder,
+            cwd=self.folder,
             env=self.environment,
             capture_output=True,
             text=True,

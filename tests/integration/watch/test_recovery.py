@@ -10,7 +10,6 @@ from sklearn.metrics import roc_auc_score
 
 from mlops_kit.db import approvals
 from mlops_kit.db.tables import RetrainingRecord
-from mlops_kit.pipeline.kernel_pool import ForkServer
 from mlops_kit.project import loader
 from mlops_kit.project.run_folder import read_config_record, read_run_artifact
 from mlops_kit.registry import models, versions
@@ -18,7 +17,6 @@ from mlops_kit.registry.recipe import Recipe
 from mlops_kit.registry.scoring import predict_scores
 from mlops_kit.watch import loop
 from tests.support import watched_project as watched
-from tests.support.commands import use_fork_server
 
 CHANGE = "2024-02-10"  # day 40 of the table
 UNTIL = "2024-02-22"  # when the labels of the first whole window after the change are due
@@ -47,16 +45,13 @@ class WatchedChange:
 
 
 @pytest.fixture(scope="module")
-def change(
-    notebook_fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory
-) -> WatchedChange:
+def change(tmp_path_factory: pytest.TempPathFactory) -> WatchedChange:
     home: Path = tmp_path_factory.mktemp("recovery") / "home"
     project = watched.build_project(home)
     lines: list[str] = []
     until = project.parse_utc_timestamp(UNTIL, "the test")
     assert until is not None
-    with use_fork_server(notebook_fork_server):
-        loop.replay_period(project, None, until, lambda text, transient=False: lines.append(text))
+    loop.replay_period(project, None, until, lambda text, transient=False: lines.append(text))
     return WatchedChange(project, lines)
 
 
