@@ -47,7 +47,13 @@ COMMANDS: dict[str, dict[str, set[str]]] = {
     },
     "watched": {
         "plan": CONFIG,
-        "predict t.csv --out scores.csv": {*TABLES, *MODELS} - {"lightgbm"},
+        # skrub imports Jinja and Matplotlib.
+        "predict t.csv --out scores.csv": {
+            *TABLES,
+            *(MODELS - {"lightgbm"}),
+            "jinja2",
+            "matplotlib",
+        },
     },
 }
 
@@ -66,8 +72,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_each_command_loads_only_the_libraries_that_it_uses(
     name: str, folders: dict[str, Path]
 ) -> None:
-    expected = COMMANDS[name]
-    assert list_libraries_by_command(list(expected), folders[name]) == expected
+    allowed = COMMANDS[name]
+    loaded = list_libraries_by_command(list(allowed), folders[name])
+    excess = {command: loaded[command] - allowed[command] for command in allowed}
+    assert {command: libraries for command, libraries in excess.items() if libraries} == {}
 
 
 @pytest.mark.parametrize("stage", pipeline.DEFAULT_STAGES)
