@@ -33,6 +33,7 @@ from mlops_kit.pipeline.fork_server import (
     FORK_SERVER_SCRIPT,
     ChildRequest,
 )
+from mlops_kit.pipeline.shell_errors import SHELL_ERRORS_VARIABLE
 from mlops_kit.project import notebook_cells
 from mlops_kit.project.loader import Project
 
@@ -83,7 +84,11 @@ _STAGE_MODULE = "mlops_kit.stages.stage"
 _STAGE_HANDLE_NAMES = ("mlops_kit.stages.open_stage", "mlops_kit.stages.Stage")
 
 
-def build_kernel_environment(run: Path, root: Path) -> dict[str, str]:
+def build_kernel_environment(
+    run: Path,
+    root: Path,
+    shell_errors: str = "fail",
+) -> dict[str, str]:
     """Build the environment of a stage's kernel.
 
     Parameters
@@ -92,8 +97,14 @@ def build_kernel_environment(run: Path, root: Path) -> dict[str, str]:
         Folder of the run.
     root : Path
         Folder of the project.
+    shell_errors : str
+        What a failing shell command does, as in ``stages.NAME.shell_errors``.
     """
-    run_variables = {"MLOPS_RUN": str(run), "MLOPS_PROJECT": str(root)}
+    run_variables = {
+        "MLOPS_RUN": str(run),
+        "MLOPS_PROJECT": str(root),
+        SHELL_ERRORS_VARIABLE: shell_errors,
+    }
     return {
         **DEFAULT_ENVIRONMENT_VARIABLES,
         **os.environ,

@@ -47,6 +47,7 @@ from mlops_kit.stats.paired_gains import (
     ScoredRows,
     compute_sequential_interval,
     measure_paired_gain,
+    shows_loss,
 )
 from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.context import WatchContext
@@ -350,12 +351,6 @@ def _measure_gain(
         if earlier.paired_gain is not None:
             gains.append(earlier.paired_gain)
     interval = compute_sequential_interval(gains)
-    is_worse = (
-        interval.value is not None
-        and interval.high is not None
-        and interval.high < 0
-        and interval.value < -config.review.margin
-    )
     return PredecessorComparison(
         version=promotion.version,
         predecessor=predecessor.version,
@@ -366,7 +361,7 @@ def _measure_gain(
         mean_gain=interval.value,
         low=interval.low,
         high=interval.high,
-        is_worse=is_worse,
+        is_worse=shows_loss(interval, config.review.margin),
     )
 
 
