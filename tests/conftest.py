@@ -34,7 +34,7 @@ MIN_FREE_MEMORY_BYTES = 4 * 2**30
 
 
 def pytest_configure() -> None:
-    """Keep the files of the tests in memory if there is enough space: on a disk, commits take the time."""
+    """Keep the files of the tests in memory if there is space: on a disk, commits take long."""
     if MEMORY_FOLDER.is_dir() and shutil.disk_usage(MEMORY_FOLDER).free > MIN_FREE_MEMORY_BYTES:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_FOLDER))
 
