@@ -40,6 +40,14 @@ POLICY_ACTOR = "policy"  # who decided on a retraining, if it was not a person
 _RENAMED_RULES = {"fall": "performance_drop", "gap": "concept_drift"}
 SUPERSEDED_RULE = "superseded"
 PERFORMANCE_REASONS = frozenset({"performance_drop", "concept_drift"})
+_REASON_TITLES = {
+    "performance_drop": "a proven performance drop",
+    "concept_drift": "concept drift",
+    "drift": "drift alone",
+    "drift_cost": "costly drift",
+    "age": "age",
+    "data_volume": "data volume",
+}
 
 
 class RuleRole(StrEnum):
@@ -158,6 +166,12 @@ class RuleResult:
         """Whether the rule applies."""
         return bool(self.sentence)
 
+    def describe_setting(self) -> str:
+        """Describe which setting a person can change, or that there is none."""
+        if not self.setting:
+            return "No setting changes that."
+        return f"The setting is {self.setting}."
+
 
 @dataclass(frozen=True)
 class RetrainingDecision:
@@ -260,8 +274,8 @@ def register_retraining_rule(
     role : RuleRole
         What it means that the rule applies: a reason to retrain, a guard that waits, or a stop.
     setting : str
-        The setting in ``mlops.yaml`` that the rule follows, such as ``retrain.min_labels``; an
-        incident names it if a guard blocks a proven reason for long.
+        The setting in ``mlops.yaml`` that the rule follows, such as ``retrain.min_labels``. A
+        decision names it if a guard makes it wait, and so does the incident if it waits for long.
 
     Examples
     --------
@@ -290,25 +304,28 @@ def decide_retraining(evidence: RetrainingEvidence) -> RetrainingDecision:
             if not isinstance(sentence, str):
                 raise TypeError(f"it returned {sentence!r}; expected a sentence")
         results.append(RuleResult(name, rule.role, sentence, rule.setting))
-    stop = _get_first_sentence(results, RuleRole.STOP)
+    stop = _find_applying(results, RuleRole.STOP)
     reason, missing_reasons = _combine_reasons(results, evidence)
-    guard = _get_first_sentence(results, RuleRole.GUARD)
-    if stop:
+    guard = _find_applying(results, RuleRole.GUARD)
+    if stop is not None:
         action = RetrainingAction.STOP
-        sentence = f"No, and stop: {stop}"
+        sentence = f"No, and stop: {stop.sentence}"
     elif missing_reasons:
         action = RetrainingAction.KEEP
         sentence = f"No: {missing_reasons}"
     elif not reason:
         action = RetrainingAction.KEEP
         sentence = f"No: {_explain_no_retraining(evidence)}"
-    elif guard:
+    elif guard is not None:
         action = RetrainingAction.WAIT
-        sentence = f"Not yet: {reason} {guard}"
+        sentence = f"Not yet: {reason} {guard.sentence} {guard.describe_setting()}"
     else:
         action = RetrainingAction.RETRAIN
         sentence = f"Yes: {reason}"
-    if reason and not stop:
+    inactive_reasons = evidence.config.retrain.describe_inactive_reasons()
+    if action == RetrainingAction.KEEP and inactive_reasons:
+        sentence += f" {inactive_reasons}"
+    if reason and stop is None:
         sentence += describe_expected_gain(
             evidence.realized, evidence.decisions_per_day, evidence.config
         )
@@ -319,11 +336,12 @@ def decide_retraining(evidence: RetrainingEvidence) -> RetrainingDecision:
     return RetrainingDecision(action, sentence, tuple(results), command)
 
 
-def _get_first_sentence(results: list[RuleResult], role: RuleRole) -> str:
+def _find_applying(results: list[RuleResult], role: RuleRole) -> RuleResult | None:
+    """Find the first rule of a role that applies."""
     for result in results:
         if result.role == role and result.applies:
-            return result.sentence
-    return ""
+            return result
+    return None
 
 
 def _combine_reasons(results: list[RuleResult], evidence: RetrainingEvidence) -> tuple[str, str]:
@@ -409,15 +427,7 @@ def describe_policy(config: ProjectConfig) -> Table:
         value = str(format_setting_value(setting_value))
         rows.append((f"retrain.{name}", value, field.description or ""))
     when = policy.when
-    is_active_by_reason = {
-        "a proven performance drop": policy.on_performance_drop,
-        "concept drift": policy.on_concept_drift,
-        "drift alone": policy.on_drift,
-        "costly drift": policy.max_drift_cost is not None,
-        "age": policy.max_age is not None,
-        "data volume": policy.max_new_labels is not None,
-    }
-    reasons = [reason for reason, is_active in is_active_by_reason.items() if is_active]
+    reasons = [_REASON_TITLES[reason] for reason in policy.list_active_reasons()]
     combination = f"Reasons to retrain: {', '.join(reasons) or 'none'}"
     if when.reason_names:
         combination = (
@@ -425,8 +435,8 @@ def describe_policy(config: ProjectConfig) -> Table:
         )
     sentence = (
         f"{combination}; at least {policy.min_labels:,} rows labeled since the model's cut-off are "
-        "needed."
-    )
+        f"needed. {policy.describe_inactive_reasons()}"
+    ).rstrip()
     return Table(
         "Retraining policy",
         sentence,
