@@ -18,6 +18,7 @@ from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.stages.monitor.incidents import (
     FEED_FAULT_SIGNAL,
     PROMOTION_STOP_SIGNAL,
+    REINSTATEMENT_SIGNAL,
     ROLLBACK_SIGNAL,
     IncidentSeverity,
 )
@@ -48,6 +49,7 @@ _SIGNALS_WITHOUT_WINDOWS = {
     "retraining",
     FEED_FAULT_SIGNAL,
     PROMOTION_STOP_SIGNAL,
+    REINSTATEMENT_SIGNAL,
     ROLLBACK_SIGNAL,
     *ARRIVAL_SIGNALS,
 }

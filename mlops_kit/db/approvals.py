@@ -24,6 +24,9 @@ from mlops_kit.project.config.services import PeopleConfig
 from mlops_kit.project.loader import Project
 
 AUTOMATIC_APPROVER = "mlops.yaml (approval: automatic)"  # the actor where no person has to decide
+REINSTATING_ACTOR = (
+    "mlops watch (reinstatement)"  # who promotes an earlier version of a known concept
+)
 _MAX_INSERT_ATTEMPTS = 20
 
 

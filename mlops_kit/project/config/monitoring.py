@@ -279,6 +279,11 @@ class WatchConfig(ConfigSection):
         description="Roll back a new champion whose labeled windows are worse than those of the "
         "version that it replaced would have been, by more than review.margin",
     )
+    reinstate: bool = Field(
+        True,
+        description="Promote an earlier champion again when the daily losses show a change and it "
+        "is better than the champion on the labeled rows since then, by more than review.margin",
+    )
     rollback_windows: int = Field(
         52, ge=1, description="Number of windows on which a new champion is compared with it"
     )
