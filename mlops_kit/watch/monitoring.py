@@ -47,6 +47,7 @@ from mlops_kit.watch.retraining import (
     get_last_retraining_time,
     get_pending_reason,
 )
+from mlops_kit.watch.row_quarantine import check_window_for_faults
 from mlops_kit.watch.signals import (
     SignalTime,
     WindowEvidence,
@@ -348,8 +349,10 @@ def _decide_retraining(
             "replaced."
         )
     change = None
+    fault_reason = ""
     if any(performance.has_failed(check) for check in _PERFORMANCE_CHECKS):
         change = find_suspected_change(context, as_of)
+        fault_reason = check_window_for_faults(context, window, as_of)
     return decide_retraining(
         RetrainingEvidence(
             drift=monitoring.drift,
@@ -363,6 +366,7 @@ def _decide_retraining(
             superseded_reason=superseded_reason,
             rejected_share=monitoring.rejected_rows / rows if rows else 0.0,
             recent_retrainings=count_recent_retrainings(context, as_of),
+            fault_reason=fault_reason,
             change_reason=change.describe_missing_rows() if change else "",
             decisions_per_day=scored_rows / length,
             is_drop_confirmed=change is not None or _has_earlier_drop(context, window),

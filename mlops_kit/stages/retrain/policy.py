@@ -88,6 +88,8 @@ class RetrainingEvidence(NamedTuple):
         Share of the newest rows that the data contract rejects.
     recent_retrainings : int
         Retrainings within ``retrain.budget_period``.
+    fault_reason : str
+        What is wrong with the rows or labels of the window, in words; empty if nothing.
     change_reason : str
         Why a retraining has to wait after a suspected change, in words; empty if it does not.
     decisions_per_day : float or None
@@ -107,6 +109,7 @@ class RetrainingEvidence(NamedTuple):
     superseded_reason: str = ""
     rejected_share: float = 0.0
     recent_retrainings: int = 0
+    fault_reason: str = ""
     change_reason: str = ""
     decisions_per_day: float | None = None
     is_drop_confirmed: bool = True

@@ -127,6 +127,12 @@ def wait_for_labels(evidence: RetrainingEvidence) -> str:
     )
 
 
+@register_retraining_rule("faults", RuleRole.GUARD, "retrain.quarantine")
+def wait_for_rows_without_faults(evidence: RetrainingEvidence) -> str:
+    """Wait while the window that shows the reason has faults: they explain it."""
+    return evidence.fault_reason
+
+
 @register_retraining_rule("change", RuleRole.GUARD)
 def wait_for_rows_after_change(evidence: RetrainingEvidence) -> str:
     """Wait while too few rows follow a suspected change to train on some and evaluate on others."""
