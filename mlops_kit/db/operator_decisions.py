@@ -114,16 +114,24 @@ def detect_promotion_stop(
     return stop
 
 
-def list_rolled_back_versions(project: Project) -> set[str]:
-    """List the versions that a rollback replaced, and that no person promoted again."""
-    known_versions: set[str] = set()
+def list_rolled_back_versions(promotions: Sequence[PromotionRecord]) -> set[str]:
+    """List the versions that an earlier one has replaced because they were worse.
+
+    A version that was promoted again since, and one that a reinstatement replaced, are not listed.
+
+    Parameters
+    ----------
+    promotions : sequence of PromotionRecord
+        All promotions, the oldest first.
+    """
+    first_numbers: dict[str, int] = {}
     rolled_back: set[str] = set()
-    for promotion in list_promotions(project)[::-1]:
-        is_known = promotion.version in known_versions
-        if is_known and promotion.actor != REINSTATING_ACTOR and promotion.previous_version:
-            rolled_back.add(promotion.previous_version)
+    for promotion in promotions:
+        number = first_numbers.setdefault(promotion.version, promotion.number)
+        replaced_number = first_numbers.get(promotion.previous_version or "", 0)
         rolled_back.discard(promotion.version)
-        known_versions.add(promotion.version)
+        if replaced_number > number and promotion.actor != REINSTATING_ACTOR:
+            rolled_back.add(promotion.previous_version or "")
     return rolled_back
 
 

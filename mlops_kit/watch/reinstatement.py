@@ -69,7 +69,7 @@ class _Candidate(NamedTuple):
 def reinstate_earlier_version(context: WatchContext, as_of: datetime) -> None:
     """Make an earlier champion serve again if it is better on the rows since a change."""
     promotions = approvals.list_promotions(context.project)
-    earlier_versions = _list_earlier_versions(context, promotions)
+    earlier_versions = _list_earlier_versions(promotions)
     if not context.config.watch.reinstate or not earlier_versions:
         return
     if not _has_served_well(context, promotions, as_of):
@@ -90,14 +90,14 @@ def reinstate_earlier_version(context: WatchContext, as_of: datetime) -> None:
         _reinstate(context, best, change, as_of)
 
 
-def _list_earlier_versions(context: WatchContext, promotions: list[PromotionRecord]) -> list[str]:
+def _list_earlier_versions(promotions: list[PromotionRecord]) -> list[str]:
     """List the versions that were in service before the champion, the last one first."""
-    if not promotions:
-        return []
-    rolled_back = list_rolled_back_versions(context.project)
-    names = dict.fromkeys(promotion.version for promotion in promotions[1:])
-    earlier = [name for name in names if name != promotions[0].version and name not in rolled_back]
-    return earlier[:_MAX_CANDIDATES]
+    rolled_back = list_rolled_back_versions(promotions[::-1])
+    earlier_versions = []
+    for name in dict.fromkeys(promotion.version for promotion in promotions[1:]):
+        if name != promotions[0].version and name not in rolled_back:
+            earlier_versions.append(name)
+    return earlier_versions[:_MAX_CANDIDATES]
 
 
 def _has_served_well(

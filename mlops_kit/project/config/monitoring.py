@@ -183,7 +183,9 @@ class RetrainConfig(ConfigSection):
         description="Which reasons count, and how many of them have to apply",
     )
     cooldown: Duration = Field(
-        timedelta(days=14), description="Minimum time between two automatic retrainings"
+        timedelta(days=14),
+        description="Minimum time between two automatic retrainings, unless a proven performance "
+        "drop grows, and after a change of the champion before an earlier one is reinstated",
     )
     max_retrainings: int | None = Field(
         None,

@@ -96,6 +96,9 @@ class RetrainingEvidence(NamedTuple):
         Rows that are scored per day; None if it is not known.
     is_drop_confirmed : bool
         Whether a performance drop shows in more than this one window.
+    is_drop_growing : bool
+        Whether such a drop is larger than in the window before, or shows in the first window of the
+        version already.
     """
 
     drift: Table
@@ -113,6 +116,7 @@ class RetrainingEvidence(NamedTuple):
     change_reason: str = ""
     decisions_per_day: float | None = None
     is_drop_confirmed: bool = True
+    is_drop_growing: bool = False
 
     def find_verdict(self, check: str) -> Verdict | None:
         """Find monitoring's verdict of a check."""

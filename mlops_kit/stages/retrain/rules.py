@@ -159,10 +159,14 @@ def wait_for_pending_version(evidence: RetrainingEvidence) -> str:
 
 @register_retraining_rule("cooldown", RuleRole.GUARD, "retrain.cooldown")
 def wait_for_cooldown(evidence: RetrainingEvidence) -> str:
-    """Wait until the last retraining has had time to show its effect."""
+    """Wait until the last retraining has had time to show its effect.
+
+    A proven performance drop that grows does not wait: the last retraining is out of date already,
+    or made no new version.
+    """
     cooldown = evidence.config.retrain.cooldown
     elapsed = evidence.time_since_last
-    if elapsed is None or elapsed >= cooldown:
+    if elapsed is None or elapsed >= cooldown or evidence.is_drop_growing:
         return ""
     days = elapsed / timedelta(days=1)
     return (

@@ -167,6 +167,8 @@ def test_second_retraining_waits_for_the_first_and_for_the_cooldown(
     )
     decision = policy.decide_retraining(evidence)
     assert decision.action == action
+    growing = policy.decide_retraining(evidence._replace(is_drop_growing=True))
+    assert growing.action == ("wait" if pending_reason else "retrain")
     if days_since_last == 13:
         sentence = "The last retraining was 13 days ago; the cooldown is 14d."
         assert sentence in decision.reason
@@ -352,6 +354,11 @@ def test_concept_drift_without_a_drop_of_the_losses_is_not_a_reason() -> None:
             {"superseded_reason": "A later window decides."},
             {},
             "A later window decides. No setting changes that.",
+        ),
+        (
+            {"fault_reason": "Most days of the window have faults."},
+            {},
+            "Most days of the window have faults. The setting is retrain.quarantine.",
         ),
         (
             {"change_reason": "150 rows are too few."},
