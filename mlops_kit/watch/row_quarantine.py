@@ -8,15 +8,17 @@ corrected in the source count once more. The days with faults are passed to the 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from mlops_kit.core.lazy import pd
+from mlops_kit.core.results import CheckOutcome
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import WatchRecord, WindowRecord
-from mlops_kit.stages.monitor.feed_faults import FeedFault, find_day_faults
+from mlops_kit.stages.monitor.feed_faults import FeedFault, FeedFaultKind, find_day_faults
 from mlops_kit.stages.monitor.incidents import (
     FEED_FAULT_SIGNAL,
     IncidentSeverity,
@@ -29,7 +31,7 @@ from mlops_kit.watch.label_quarantine import find_label_faults
 from mlops_kit.watch.records import WindowPerformance
 
 _REFERENCE_PERIOD = timedelta(days=90)  # before the watch began
-_MAX_LISTED_FAULTS = 5
+_MAX_LISTED_FAULTS = 8
 
 
 def quarantine_faulty_days(context: WatchContext, as_of: datetime) -> dict[str, Any]:
@@ -99,8 +101,8 @@ def find_feed_faults(
 ) -> list[FeedFault]:
     """Find the faults of all days since the watch began, as far as they are known.
 
-    Labels are looked at in the windows whose performance dropped, ``dropped_window`` included,
-    which need not be stored yet.
+    Labels are looked at in the windows whose performance is below its limit, and in
+    ``dropped_window``, whose evaluation need not be stored yet.
     """
     statement = sa.select(WatchRecord).where(WatchRecord.model == context.config.name)
     progress = query_records(context.project, statement)
@@ -111,16 +113,19 @@ def find_feed_faults(
     faults = find_day_faults(rows, pd.Timestamp(watched_from), context.config)
     for window in context.list_monitored_windows():
         is_dropped = dropped_window is not None and window.id == dropped_window.id
-        if is_dropped or _has_dropped(window):
+        if is_dropped or _is_below_limit(window):
             faults += find_label_faults(context, window)
     return faults
 
 
-def _has_dropped(window: WindowRecord) -> bool:
+def _is_below_limit(window: WindowRecord) -> bool:
+    """Whether the realized performance of a window is below its limit, certainly or perhaps."""
     if window.realized_json is None:
         return False
-    performance = WindowPerformance.from_json(window.realized_json)
-    return performance.has_failed(REALIZED_PERFORMANCE_CHECK)
+    for verdict in WindowPerformance.from_json(window.realized_json).verdicts:
+        if verdict.check == REALIZED_PERFORMANCE_CHECK:
+            return verdict.outcome in (CheckOutcome.FAILED, CheckOutcome.CANNOT_TELL)
+    return False
 
 
 def _list_days(faults: Iterable[FeedFault]) -> list[str]:
@@ -133,17 +138,33 @@ def _list_days(faults: Iterable[FeedFault]) -> list[str]:
     return sorted(days)
 
 
+def _merge_days(faults: Iterable[FeedFault]) -> list[FeedFault]:
+    """Merge faults of the same kind on days that follow one another, with the first sentence."""
+    merged: list[FeedFault] = []
+    newest_by_kind: dict[FeedFaultKind, int] = {}
+    for fault in sorted(faults, key=lambda fault: fault.start):
+        position = newest_by_kind.get(fault.kind)
+        if position is not None and fault.start <= merged[position].end:
+            end = max(fault.end, merged[position].end)
+            merged[position] = replace(merged[position], end=end)
+            continue
+        newest_by_kind[fault.kind] = len(merged)
+        merged.append(fault)
+    return merged
+
+
 def _describe_faults(faults: list[FeedFault]) -> str:
     """Describe the first faults, and what a person can do."""
     texts = []
-    for fault in faults[:_MAX_LISTED_FAULTS]:
+    periods = _merge_days(faults)
+    for fault in periods[:_MAX_LISTED_FAULTS]:
         last = fault.end - pd.Timedelta(microseconds=1)
         period = f"{fault.start:%Y-%m-%d}"
         if last.normalize() != fault.start.normalize():
             period = f"{period} to {last:%Y-%m-%d}"
         texts.append(f"{period}, {fault.kind}: {fault.sentence}")
-    if len(faults) > _MAX_LISTED_FAULTS:
-        texts.append(f"and {len(faults) - _MAX_LISTED_FAULTS} more")
+    if len(periods) > _MAX_LISTED_FAULTS:
+        texts.append(f"and {len(periods) - _MAX_LISTED_FAULTS} more")
     return (
         f"{'; '.join(texts)}. These days train no model until they are corrected in the source; "
         "retrain.quarantine: false trains on them."
