@@ -10,7 +10,7 @@ a standard deviation of 0.3 (on the logit, or of the error). A window has a refe
 a regression ten windows share one), on which the model of labels or errors is fitted as
 ``mlops watch`` does. The interval has to cover the realized value of each registered metric in
 93-97% of the windows, and in 94-96% on the mean of a design. Outcomes are stored in
-``build/coverage.json`` until the code changes.
+``build/coverage-TASK.json`` until the code that decides them changes.
 
 The metrics of all simulated labels of a window are computed at once here; they are compared with
 the registered functions in every chunk.
@@ -37,16 +37,18 @@ from mlops_kit.stats.bootstrap import SamplingDesign, compute_prediction_interva
 from mlops_kit.stats.calibration import assign_quantile_bins
 from mlops_kit.stats.metrics import METRICS, list_task_metrics
 
-DECIDING_PATHS = (
-    "evidence/coverage.py",
-    "mlops_kit/stages/monitor/error_model.py",
+_COMMON_PATHS = ("evidence/coverage.py", "mlops_kit/stats/block_effects.py")
+_LABEL_PATHS = (
+    *_COMMON_PATHS,
     "mlops_kit/stages/monitor/label_model.py",
-    "mlops_kit/stats/block_effects.py",
     "mlops_kit/stats/calibration.py",
-    "mlops_kit/stats/binary_metrics.py",
-    "mlops_kit/stats/multiclass_metrics.py",
 )
-TASKS = ("binary", "multiclass", "regression")
+DECIDING_PATHS = {
+    "binary": (*_LABEL_PATHS, "mlops_kit/stats/binary_metrics.py"),
+    "multiclass": (*_LABEL_PATHS, "mlops_kit/stats/multiclass_metrics.py"),
+    "regression": (*_COMMON_PATHS, "mlops_kit/stages/monitor/error_model.py"),
+}
+TASKS = tuple(DECIDING_PATHS)
 WINDOWS_PER_REFERENCE = {"binary": 1, "multiclass": 1, "regression": 10}
 DAY_EFFECTS = (0.0, 0.3)
 WINDOWS = 2000
@@ -306,9 +308,9 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="forget stored outcomes")
     arguments = parser.parse_args()
     windows = -(-arguments.windows // CHUNK_WINDOWS) * CHUNK_WINDOWS
-    store = OutcomeStore("coverage", DECIDING_PATHS, arguments.again)
     outcomes = []
     for task in arguments.only:
+        store = OutcomeStore(f"coverage-{task}", DECIDING_PATHS[task], arguments.again)
         for day_effect in DAY_EFFECTS:
             started = time.monotonic()
             run_design(task, day_effect, windows, store)

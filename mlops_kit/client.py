@@ -17,13 +17,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_kit.core.environment import get_user_name
 from mlops_kit.core.errors import KitError, RunFailedError, WaitingForApprovalError, suggest_names
 from mlops_kit.core.extras import import_from_extra, require_extra
 from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.progress import ProgressPrinter, ProgressReporter
 from mlops_kit.core.results import Table
+from mlops_kit.project.identity import identify_person
 from mlops_kit.project.loader import Project, load_project
 from mlops_kit.project.run_folder import list_run_folders, read_run_artifact
 from mlops_kit.project.run_manifest import RunManifest, read_manifest
@@ -330,7 +330,7 @@ class ProjectClient:
             self.project,
             versions.load_version(self.project, version),
             outcome,
-            get_user_name(),
+            identify_person(self.project.config.people),
             reason,
         )
         return folder
@@ -389,7 +389,8 @@ class ProjectClient:
         """
         from mlops_kit.db import operator_decisions
 
-        operator_decisions.enable_automatic_promotion(self.project, get_user_name(), reason)
+        person = identify_person(self.project.config.people)
+        operator_decisions.enable_automatic_promotion(self.project, person, reason)
 
     def accept_reference(self, value: float, reason: str) -> AcceptedReference:
         """Accept a value of the headline metric as the reference performance of the champion.
@@ -405,8 +406,9 @@ class ProjectClient:
         from mlops_kit.registry import versions
 
         champion = versions.require_champion(self.project)
+        person = identify_person(self.project.config.people)
         return operator_decisions.accept_reference(
-            self.project, champion.version, value, get_user_name(), reason
+            self.project, champion.version, value, person, reason
         )
 
     def get_report_path(self) -> Path:

@@ -20,6 +20,7 @@ import pytest
 from tests.support.environment import ROOT, SETTING_PREFIXES, make_clean_environment
 
 pytest_plugins = [
+    "tests.support.postgres_fixtures",
     "tests.support.dashboard_fixtures",
     "tests.support.pipeline_fixtures",
     "tests.support.review_fixtures",

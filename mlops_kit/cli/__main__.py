@@ -1,6 +1,6 @@
 """``python -m mlops_kit.cli``, the same as ``mlops``."""
 
-from mlops_kit.cli.application import main
+from mlops_kit.cli import main
 
 if __name__ == "__main__":
     main()

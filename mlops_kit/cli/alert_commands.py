@@ -78,15 +78,15 @@ def mute_command(
     project: ProjectOption = "",
 ) -> None:
     """Tell nobody of a signal until a time; incidents are opened and closed as before."""
-    from mlops_kit.core.environment import get_user_name
-    from mlops_kit.project import loader
+    from mlops_kit.project import identity, loader
     from mlops_kit.watch import alert_queue, status
 
     loaded = loader.load_project(project or None)
     end = loaded.parse_utc_timestamp(until, "--until")
     if end is None:
         raise KitError("--until is empty", "the time at which the mute ends", "--until 2030-01-31")
-    alert_queue.mute_signal(loaded, signal, end, get_user_name(), reason)
+    person = identity.identify_person(loaded.config.people)
+    alert_queue.mute_signal(loaded, signal, end, person, reason)
     local_end = status.format_local_time(loaded.config, end)
     output.print_text(f"{signal or 'All signals'}: muted until {local_end}.")
 
@@ -94,12 +94,12 @@ def mute_command(
 @alerts_app.command("unmute")
 def unmute_command(signal: _SignalArgument = "", project: ProjectOption = "") -> None:
     """End the mutes of a signal."""
-    from mlops_kit.core.environment import get_user_name
-    from mlops_kit.project import loader
+    from mlops_kit.project import identity, loader
     from mlops_kit.watch import alert_queue
 
     loaded = loader.load_project(project or None)
-    alert_queue.end_mutes(loaded, signal, get_user_name(), datetime.now(UTC))
+    person = identity.identify_person(loaded.config.people)
+    alert_queue.end_mutes(loaded, signal, person, datetime.now(UTC))
     output.print_text(f"{signal or 'All signals'}: no longer muted.")
 
 
@@ -110,10 +110,10 @@ def acknowledge_command(
     project: ProjectOption = "",
 ) -> None:
     """Acknowledge an open incident: it is not escalated, and told again only when it is over."""
-    from mlops_kit.core.environment import get_user_name
-    from mlops_kit.project import loader
+    from mlops_kit.project import identity, loader
     from mlops_kit.watch import alert_queue
 
     loaded = loader.load_project(project or None)
-    title = alert_queue.acknowledge_incident(loaded, incident, get_user_name(), reason)
+    person = identity.identify_person(loaded.config.people)
+    title = alert_queue.acknowledge_incident(loaded, incident, person, reason)
     output.print_text(f"Incident {incident} is acknowledged: {title}.")

@@ -1,7 +1,8 @@
 """The application behind ``mlops COMMAND``: its commands, errors and exit codes.
 
 Exit codes: 0 for success, 1 if a run or check failed, 2 for a usage error, 3 if a run waits for
-approval. ``--debug`` (or ``MLOPS_DEBUG=1``) shows the traceback of an error.
+approval. ``--debug`` (or ``MLOPS_DEBUG=1``) shows the traceback of an error;
+that of an unexpected one is in a file too (``crash``).
 
 To add a command: 1. a function in one of the ``*_commands`` modules, whose docstring is its help,
 2. its name in ``_COMMANDS``; or a group of commands in ``_GROUPS``.
@@ -10,6 +11,7 @@ To add a command: 1. a function in one of the ``*_commands`` modules, whose docs
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 import traceback
@@ -23,12 +25,14 @@ from mlops_kit.cli import (
     data_commands,
     model_commands,
     output,
+    people_commands,
     pipeline_commands,
     project_commands,
     run_commands,
     scaffold_commands,
     service_commands,
 )
+from mlops_kit.cli.crash import report_crash
 from mlops_kit.core.environment import complete_environment
 from mlops_kit.core.errors import KitError
 
@@ -71,6 +75,7 @@ _GROUPS: dict[str, typer.Typer] = {
     "notebook": scaffold_commands.notebook_app,
     "data": data_commands.data_app,
     "alerts": alert_commands.alerts_app,
+    "people": people_commands.people_app,
     "promotion": model_commands.promotion_app,
     "reference": model_commands.reference_app,
 }
@@ -109,12 +114,15 @@ def main() -> None:
     if _DEBUG_OPTION in sys.argv:  # also after the command
         sys.argv.remove(_DEBUG_OPTION)
         os.environ[_DEBUG_VARIABLE] = "1"
-    complete_environment()
     gc.set_threshold(_GC_THRESHOLD_OBJECTS)
     try:
+        complete_environment()
+        _accept_any_output_encoding()
         app()
-    except (KitError, OSError) as error:
+    except KitError as error:
         _exit_with_error(error)
+    except Exception as error:  # whatever a library, the environment or a plugin raises
+        raise SystemExit(report_crash(error)) from None
     finally:
         # Freezing spares the final collection. DuckDB reports an error if its objects are still
         # there at the end.
@@ -122,12 +130,16 @@ def main() -> None:
             gc.freeze()
 
 
-def _exit_with_error(error: KitError | OSError) -> NoReturn:
+def _accept_any_output_encoding() -> None:
+    """Print what a terminal's encoding lacks as escapes, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _exit_with_error(error: KitError) -> NoReturn:
     """Print an error and exit."""
     if os.environ.get(_DEBUG_VARIABLE):
         traceback.print_exception(error)
-    if isinstance(error, KitError):
-        output.print_error(f"{error.label}: {error}")
-        raise SystemExit(error.exit_code)
-    output.print_error(f"error: {error}")
-    raise SystemExit(1)
+    output.print_error(f"{error.label}: {error}")
+    raise SystemExit(error.exit_code)

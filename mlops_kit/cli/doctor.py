@@ -21,10 +21,11 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from mlops_kit.core.environment import get_user_name
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.extensions import ExtensionRegistry
 from mlops_kit.core.extras import EXTRAS, format_install_command
-from mlops_kit.project import loader, plugins
+from mlops_kit.project import identity, loader, plugins
 from mlops_kit.project.config import base
 from mlops_kit.project.loader import Project
 from mlops_kit.project.plugins import PluginError
@@ -205,14 +206,16 @@ def check_plugins(_project: Project) -> str:
 @PROJECT_CHECKS.register("notebooks")
 def check_notebooks(project: Project) -> str:
     """Check that each stage has a notebook, whose ``parameters`` cell is valid if it has one."""
-    from mlops_kit.pipeline import parameter_cell
+    from mlops_kit.pipeline import notebook_kernels, parameter_cell
     from mlops_kit.pipeline.scaffold import notebooks
 
     parameter_count = 0
     problems = []
+    notes = []
     for stage in project.config.stages:
         try:
             parameters = parameter_cell.read_parameters(project.get_notebook_path(stage))
+            notes += notebook_kernels.check_notebook_kernels(project, [stage])
         except KitError as error:
             problems.append(str(error))
         else:
@@ -223,7 +226,7 @@ def check_notebooks(project: Project) -> str:
     replaced = notebooks.list_replaced_notebooks(project)
     if replaced:
         sentence = f"{sentence}; the project's own: {', '.join(replaced)}"
-    return sentence
+    return "\n  ".join([sentence, *notes])
 
 
 @PROJECT_CHECKS.register("source")
@@ -231,6 +234,8 @@ def check_source(project: Project) -> str:
     """Check that the source can be read and has the configured columns."""
     from mlops_kit.data import source
 
+    if not project.config.source:
+        return "none: the notebooks of this chain read what they need"
     source.check_configured_columns(project)
     return f"{len(source.list_source_columns(project))} columns"
 
@@ -292,6 +297,18 @@ def check_database(project: Project) -> str:
     if status.backups:
         sentences.append(f"newest backup: {status.backups[-1]}")
     return "; ".join(sentences)
+
+
+@PROJECT_CHECKS.register("people")
+def check_people(project: Project) -> str:
+    """Check that those who decide can be told apart."""
+    people = project.config.people
+    weakness = identity.describe_identity_weakness(people)
+    if weakness and not project.config.dashboard.identity_provider:
+        raise KitError(weakness)
+    if people.tokens:
+        return f"identified by tokens: {', '.join(people.tokens)}"
+    return f"identified by the user id; this one is {get_user_name()!r}"
 
 
 @PROJECT_CHECKS.register("disk")

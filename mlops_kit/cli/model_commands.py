@@ -61,11 +61,12 @@ def reject_command(
 
 def rollback_command(reason: ReasonOption, project: ProjectOption = "") -> None:
     """Make the previous version the champion again."""
-    from mlops_kit.core.environment import get_user_name
-    from mlops_kit.project import loader
+    from mlops_kit.project import identity, loader
     from mlops_kit.registry import versions
 
-    promotion = versions.roll_back(loader.load_project(project or None), get_user_name(), reason)
+    loaded = loader.load_project(project or None)
+    person = identity.identify_person(loaded.config.people)
+    promotion = versions.roll_back(loaded, person, reason)
     output.print_text(f"Version {promotion.version} is the champion again.")
 
 

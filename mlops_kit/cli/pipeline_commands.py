@@ -200,10 +200,11 @@ def plan_command(
 
 def _accept_stages(request: _RunRequest, values: dict[str, dict[str, Any]]) -> None:
     """Record that the current user accepts the chosen stages as up to date."""
-    from mlops_kit.core.environment import get_user_name
     from mlops_kit.pipeline.accept import accept_stages
+    from mlops_kit.project import identity
 
-    accepted = accept_stages(request.project, request.stages, values, get_user_name())
+    person = identity.identify_person(request.project.config.people)
+    accepted = accept_stages(request.project, request.stages, values, person)
     for stage, reasons in accepted.items():
         output.print_text(f"{stage}: accepted as up to date, although {'; '.join(reasons)}")
 

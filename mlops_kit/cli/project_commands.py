@@ -21,6 +21,7 @@ _JUPYTERLAB_OPTIONS = (
     "--LabApp.news_url=None",
     "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
     "--LabApp.extension_manager=readonly",
+    "--ServerApp.kernel_manager_class=mlops_kit.cli.lab_kernels.LabKernelManager",
 )
 
 
@@ -94,7 +95,7 @@ def doctor_command(project: ProjectOption = "") -> None:
     """Check the environment and the project.
 
     Checked are Python, packages, extras, kernel, settings, plugins, notebooks, source, tracking
-    store, database and disk.
+    store, database, people and disk.
     """
     from mlops_kit.cli import doctor
 

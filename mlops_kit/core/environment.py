@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import pwd
 from pathlib import Path
 
 # MLflow and others send telemetry unless told not to. OpenMP threads that wait for one another
@@ -14,30 +15,65 @@ DEFAULT_ENVIRONMENT_VARIABLES = {
     "DO_NOT_TRACK": "true",
     "GOMP_SPINCOUNT": "1000",
 }
+# Where libraries write that otherwise fail, or warn, if the home folder cannot be written.
+_WRITABLE_FOLDER_VARIABLES = {
+    "IPYTHONDIR": "ipython",
+    "JUPYTER_RUNTIME_DIR": "jupyter",
+    "MPLCONFIGDIR": "matplotlib",
+    "XDG_CACHE_HOME": "cache",
+}
+# What container engines leave in a container: files, environment variables, names in the cgroup.
+_CONTAINER_FILES = (Path("/.dockerenv"), Path("/run/.containerenv"))
+_CONTAINER_VARIABLES = ("KUBERNETES_SERVICE_HOST", "container")
+_CONTAINER_CGROUPS = ("docker", "kubepods", "containerd", "lxc")
+_FIRST_PROCESS_CGROUP = Path("/proc/1/cgroup")
 
 
 def get_user_name() -> str:
-    """Return the name of the system's user; ``uid 54321`` if the system knows no name for it.
+    """Return the name of the process's user id; ``uid 54321`` if the system knows no name for it.
 
-    Containers often run with a user id that has no entry in the list of users.
+    The environment does not count: anybody can set ``LOGNAME``. Containers often run with a user
+    id that has no entry in the password database.
     """
+    uid = os.getuid()
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # OSError since Python 3.13
-        return f"uid {os.getuid()}"
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = ""
+    return name or f"uid {uid}"
+
+
+def is_container() -> bool:
+    """Return whether this process runs in a container, as far as container engines show it."""
+    if any(os.environ.get(name) for name in _CONTAINER_VARIABLES):
+        return True
+    if any(file.exists() for file in _CONTAINER_FILES):
+        return True
+    try:
+        cgroup = _FIRST_PROCESS_CGROUP.read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return any(name in cgroup for name in _CONTAINER_CGROUPS)
 
 
 def complete_environment() -> None:
     """Set the user's name and home folder in the environment if the system knows none.
 
     IPython, Jupyter and MLflow look them up and fail without. The home folder is then one in the
-    folder for temporary files that only this user can read.
+    folder for temporary files that only this user can read. A home folder that cannot be written
+    is kept, since settings may be read from it, but what libraries write goes elsewhere.
     """
-    name = get_user_name()
-    if name == f"uid {os.getuid()}":
-        os.environ["LOGNAME"] = name
-    if os.path.expanduser("~") == "~":
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # OSError since Python 3.13
+        os.environ["LOGNAME"] = get_user_name()
+    home = os.path.expanduser("~")
+    if not os.path.isdir(home):
         os.environ["HOME"] = str(_create_home_folder())
+    elif not os.access(home, os.W_OK):
+        folder = _create_home_folder()
+        for name, subfolder in _WRITABLE_FOLDER_VARIABLES.items():
+            os.environ.setdefault(name, str(folder / subfolder))
 
 
 def _create_home_folder() -> Path:

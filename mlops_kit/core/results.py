@@ -261,6 +261,12 @@ class Verdict(Result):
         return self.outcome is CheckOutcome.FAILED and self.severity is CheckSeverity.BLOCKS
 
     @property
+    def is_reservation(self) -> bool:
+        """Whether the check fails without blocking, or cannot tell."""
+        is_open = self.outcome in {CheckOutcome.FAILED, CheckOutcome.CANNOT_TELL}
+        return is_open and not self.is_blocking
+
+    @property
     def explanation(self) -> str:
         """The sentence of a check that failed or cannot tell, to stand below its title.
 
@@ -318,6 +324,21 @@ class Verdicts(Result):
         if reservations:
             return FitnessLabel("watch", "◆ Fit to serve, with reservations")
         return FitnessLabel("good", "● Fit to serve")
+
+    @property
+    def worst_reservation(self) -> Verdict | None:
+        """The most serious verdict that does not block but did not pass either.
+
+        A check that would block and cannot tell comes before one that fails without blocking, and
+        that before one that cannot tell and would not block. None if all checks passed.
+        """
+
+        def get_seriousness(verdict: Verdict) -> tuple[bool, bool]:
+            would_block = verdict.severity is CheckSeverity.BLOCKS
+            return (not would_block, verdict.outcome is not CheckOutcome.FAILED)
+
+        reservations = [verdict for verdict in self.items if verdict.is_reservation]
+        return min(reservations, key=get_seriousness, default=None)
 
     def count_outcome(self, outcome: CheckOutcome) -> int:
         """Count the verdicts with this outcome."""

@@ -30,8 +30,8 @@ from mlops_kit.watch.alert_list import (
     get_alert_state,
     read_alert_overview,
 )
-from mlops_kit.watch.arrivals import ARRIVAL_SIGNALS
 from mlops_kit.watch.liveness import WatchLiveness
+from mlops_kit.watch.signals import ARRIVAL_SIGNALS
 
 _MAX_SHOWN_ALERTS = 50
 _STATE_COLORS = {
@@ -138,6 +138,8 @@ def show_watch(context: MonitoringContext) -> CardContent:
 
 
 def _make_watch_state(liveness: WatchLiveness) -> Html:
+    if liveness.is_running and not liveness.is_responding:
+        return make_status(Color.WARNING, "◆ not responding")
     if liveness.is_running:
         return make_status(Color.GOOD, "● running")
     if liveness.is_dead:

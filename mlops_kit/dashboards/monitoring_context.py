@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from mlops_kit.core.column_labels import list_labeled_names
 from mlops_kit.core.formatting import format_number
-from mlops_kit.core.results import CheckOutcome, Interval, Verdict
+from mlops_kit.core.results import CheckOutcome, Verdict
 from mlops_kit.dashboards.monitoring_data import MonitoringData
 from mlops_kit.dashboards.page_base import make_run_link
 from mlops_kit.dashboards.rendering import Html
@@ -135,10 +135,23 @@ class MonitoringContext:
     def max_drop(self) -> float | None:
         """The largest accepted drop below the newest reference; None if that is not known."""
         windows = self.data.windows
-        reference = self.data.get_reference(windows[-1].version) if windows else None
-        if reference is None:
+        if not windows:
             return None
-        return compute_max_drop(self.config.monitor.max_drop, self.metric, Interval(reference))
+        reference = self.data.get_reference_performance(windows[-1].version)
+        if reference is None or reference.value is None:
+            return None
+        return compute_max_drop(self.config.monitor.max_drop, self.metric, reference)
+
+    def describe_threshold(self) -> str:
+        """Describe from which score on rows of the newest window count as positive; may be empty.
+
+        Only a metric of predicted classes depends on it.
+        """
+        window = self.data.last_window
+        if window is None:
+            return ""
+        reference = self.data.get_reference_performance(window.version)
+        return "" if reference is None else reference.describe_threshold()
 
     def describe_drift_cost(self, cost: float) -> str:
         """Describe what a drift is estimated to cost of the headline metric."""

@@ -24,7 +24,7 @@ from mlops_kit.dashboards.stored_reviews import (
     read_records,
 )
 from mlops_kit.db.approvals import list_promotions
-from mlops_kit.db.engine import open_transaction, query_records
+from mlops_kit.db.engine import open_read_session, query_records
 from mlops_kit.db.operator_decisions import AcceptedReference, load_accepted_references
 from mlops_kit.db.tables import (
     RETRAINING_DUE,
@@ -40,6 +40,7 @@ from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.loader import Project
 from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.stages.monitor.incidents import IncidentSeverity
+from mlops_kit.stages.monitor.reference_performance import ReferencePerformance, accept_value
 from mlops_kit.watch.liveness import WatchLiveness, read_watch_liveness
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 
@@ -358,23 +359,43 @@ class MonitoringData:
 
     def get_reference(self, version: str) -> float | None:
         """Return the reference performance of a version; None if it is not known."""
+        performance = self.get_reference_performance(version)
+        return None if performance is None else performance.value
+
+    def get_reference_performance(self, version: str) -> ReferencePerformance | None:
+        """Return the reference performance of a version with what its limit rests on.
+
+        It is what a person accepted, else that of the newest window, else what the review measured.
+        """
+        performance = self._find_stored_reference(version) or self._find_reviewed_value(version)
         if version in self._accepted_references:
-            return self._accepted_references[version].value
-        for window in self.labeled_windows:
-            if window.version == version and window.reference is not None:
-                return window.reference
+            accepted = self._accepted_references[version].value
+            return accept_value(performance or ReferencePerformance(None), accepted)
+        return performance
+
+    def _find_stored_reference(self, version: str) -> ReferencePerformance | None:
+        windows = [window for window in reversed(self.windows) if window.version == version]
+        for window in windows:
+            if window.monitoring.reference is not None:
+                return window.monitoring.reference
+        for window in windows:  # of records of earlier versions, which have only the value
+            if window.reference is not None:
+                return ReferencePerformance(window.reference)
+        return None
+
+    def _find_reviewed_value(self, version: str) -> ReferencePerformance | None:
         review = self.reviews.get(version)
         if review is None:
             return None
         with suppress(KitError):
             for metric in review.metrics.values():
                 if metric.metric == self.config.headline_metric:
-                    return metric.value
+                    return ReferencePerformance(metric.value, metric.low, metric.high)
         return None
 
     def _execute(self, statement: sa.Executable) -> list[Any]:
         """Execute a query of single values."""
-        with open_transaction(self.project) as session:
+        with open_read_session(self.project) as session:
             return list(session.execute(statement).all())
 
     def count_rows_by_day(self, max_days: int) -> list[DailyCount]:

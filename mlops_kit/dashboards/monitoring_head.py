@@ -74,7 +74,9 @@ def build_monitoring_head(
     top_line = TopLineView(
         title,
         subject,
-        Html("data until {} · refreshed {}").format(until, _format_refresh_time(context)),
+        Html("data until {} · refreshed {} · times: {}").format(
+            until, _format_refresh_time(context), context.config.timezone
+        ),
         shows_visitor=is_served(),
     )
     statement = guard_html(

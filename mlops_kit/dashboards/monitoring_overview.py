@@ -77,11 +77,12 @@ def _show_performance(context: MonitoringContext) -> CardContent:
         sentences.append(
             "Realized performance that stays below the estimate is a sign of concept drift."
         )
+    sentences.append(context.describe_threshold())
     charts = []
     for layout in ChartLayout:
         chart = draw_line_chart(make_performance_chart(context, layout))
         charts.append(Html("<div class={}>{}</div>").format(layout, chart))
-    return CardContent(" ".join(sentences), tuple(charts))
+    return CardContent(" ".join(filter(None, sentences)), tuple(charts))
 
 
 def _show_open_incidents(context: MonitoringContext) -> CardContent:

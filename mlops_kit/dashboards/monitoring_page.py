@@ -50,6 +50,7 @@ __all__ = [
     "open_page",
 ]
 
+_DISTRIBUTIONS_KEY = "distributions"  # no tab
 _DISTRIBUTIONS_ELEMENT_ID = "sketches"  # by which the page's script finds them
 
 _TAB_BUILDERS: dict[str, Callable[[MonitoringContext], Html]] = {
@@ -158,11 +159,17 @@ class MonitoringPage(DashboardPage):
         """
         return super().html() + self.distributions()
 
+    def build_parts(self) -> dict[str, Html]:
+        """Build the head, what each tab opens, and the distributions."""
+        parts = super().build_parts()
+        parts[_DISTRIBUTIONS_KEY] = guard_html(
+            "Distributions", self._build_distributions, self.hint
+        )
+        return parts
+
     def distributions(self) -> Html:
-        """Build the distributions by window and column, as data for the page's script."""
-        if not self.is_ready:
-            return Html()
-        return guard_html("Distributions", self._build_distributions, self.hint)
+        """Return the distributions by window and column, as data for the page's script."""
+        return self._parts.get(_DISTRIBUTIONS_KEY, Html())
 
     def _build_distributions(self) -> Html:
         distributions = {}

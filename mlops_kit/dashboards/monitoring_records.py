@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mlops_kit.dashboards.monitoring_context import MonitoringContext
+from mlops_kit.core.column_labels import label_names_html
+from mlops_kit.dashboards.monitoring_context import MonitoringContext, list_named_columns
 from mlops_kit.dashboards.rendering import Html
 from mlops_kit.dashboards.text_formats import (
     capitalize_sentence,
@@ -24,7 +25,7 @@ from mlops_kit.stages.monitor.incidents import (
 )
 from mlops_kit.stages.monitor.limits import describe_max_drop
 from mlops_kit.stages.retrain.policy import POLICY_ACTOR, RetrainingAction
-from mlops_kit.watch.arrivals import ARRIVAL_SIGNALS
+from mlops_kit.watch.signals import ARRIVAL_SIGNALS
 
 _SEVERITY_TEXTS = {
     IncidentSeverity.CRITICAL: "▲ critical",
@@ -74,8 +75,12 @@ def make_incident_row(context: MonitoringContext, incident: IncidentRecord) -> F
     if len(message) >= _MAX_MESSAGE_CHARACTERS:
         first_part = message.partition("; ")[0].removesuffix(".")
         message = f"{first_part}."
+    columns = list_named_columns(incident)
+    title = Html(label_names_html(incident.title, columns))
+    labeled_message = Html(label_names_html(message, columns))
+    status = _describe_incident_status(context, incident)
     cell = Html("<b>{}</b><div class=unit>{}</div><div class=unit>{}</div>").format(
-        incident.title, message, _describe_incident_status(context, incident)
+        title, labeled_message, status
     )
     return FactRow(make_severity_cell(incident), (cell,))
 

@@ -89,14 +89,17 @@ def _show_performance(context: MonitoringContext) -> CardContent:
     has_costs = any(
         window.performance is not None and window.performance.cost is not None for window in windows
     )
+    has_cost_estimates = any(window.monitoring.estimated_cost is not None for window in windows)
     headings = ["Window", "Version", "Rows", "Labeled", *metrics.values()]
     headings += ["Estimated", "Reference"]
+    if has_cost_estimates:
+        headings.append(f"Estimated cost per {row_name}")
     if has_costs:
         headings += [f"Cost per {row_name}", "Saved"]
     headings.append("Below the estimate")
     rows = []
     for window in reversed(windows):
-        rows.append(_make_performance_row(context, window, metrics, has_costs))
+        rows.append(_make_performance_row(context, window, metrics, has_costs, has_cost_estimates))
     resampled = "groups" if context.config.validation.group else "days"
     note = (
         f"{capitalize_sentence(format_count(len(windows), 'window'))}, the newest first; 95% "
@@ -104,6 +107,9 @@ def _show_performance(context: MonitoringContext) -> CardContent:
     )
     if has_costs:
         note += f" Saved: compared with flagging every {row_name} or none, whichever is cheaper."
+    threshold_sentence = context.describe_threshold()
+    if threshold_sentence:
+        note += f" {threshold_sentence}"
     number_columns = range(2, len(headings) - 1)
     table = make_optional_table(headings, rows, number_columns, "Performance by window")
     return CardContent(note, table)
@@ -123,6 +129,7 @@ def _make_performance_row(
     window: MonitoredWindow,
     metrics: Iterable[str],
     has_costs: bool,
+    has_cost_estimates: bool,
 ) -> list[object]:
     """Make the row of a window."""
     unit = context.config.cost.unit
@@ -138,6 +145,9 @@ def _make_performance_row(
         row.append(format_interval_cell(window.get_realized(metric)))
     row.append(format_interval_cell(window.estimated))
     row.append(format_optional(reference, format_number))
+    if has_cost_estimates:
+        cost = window.monitoring.estimated_cost
+        row.append("" if cost is None else format_interval_cell(cost))
     if has_costs:
         row.extend(_make_cost_cells(performance, unit))
     row.append(_make_below_estimate_cell(performance))

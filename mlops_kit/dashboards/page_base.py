@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -24,9 +25,14 @@ from mlops_kit.dashboards.view_models import (
     TopLineView,
     make_paragraph,
 )
+from mlops_kit.db.engine import open_snapshot
 from mlops_kit.project.loader import Project
+from mlops_kit.project.run_folder import list_run_folders
+from mlops_kit.project.run_manifest import MANIFEST_FILE
 from mlops_kit.stages.column_metadata import show_column_labels
 
+_HEAD_KEY = "head"
+_MAX_BUILDS = 3  # a run that changes all the time does not keep its page from being shown
 PAGE_TITLES = {"review": "Model review", "monitoring": "Monitoring"}
 
 
@@ -98,8 +104,22 @@ def make_run_link(project: Project, file: Path | None, path: Path, text: str) ->
     return Html('<a href="{}">{}</a>').format(address, text)
 
 
+def _read_run_states(project: Project) -> dict[Path, int]:
+    """Read when the manifest of each run was changed last."""
+    states = {}
+    for folder in list_run_folders(project.reports_folder):
+        manifest = folder / MANIFEST_FILE
+        with suppress(FileNotFoundError):  # the run is being removed
+            states[manifest] = manifest.stat().st_mtime_ns
+    return states
+
+
 class DashboardPage(ABC):
     """A page; each part is HTML that a notebook shows, and one that fails affects no other.
+
+    All parts are built at once, from one state of the database and of the runs: a page that was
+    built while a run or the watch went on would contradict itself. If a run changed meanwhile, the
+    page is built again.
 
     Parameters
     ----------
@@ -134,8 +154,20 @@ class DashboardPage(ABC):
         self.is_ready = False
         self.plugin_tabs = self.list_plugin_tabs()
         self.error: KitError | None = None
+        self._parts: dict[str, Html] = {}
+        for _ in range(_MAX_BUILDS):
+            run_states = _read_run_states(project)
+            self._read_and_build()
+            if _read_run_states(project) == run_states:
+                break
+
+    def _read_and_build(self) -> None:
+        """Read everything and build all parts, from one state of the database."""
+        self.error = None
         try:
-            self.is_ready = self.read()
+            with open_snapshot(self.project):
+                self.is_ready = self.read()
+                self._parts = self.build_parts() if self.is_ready else {}
         except KitError as error:
             self.error = error
         except (sa.exc.SQLAlchemyError, OSError, ValueError) as error:
@@ -176,14 +208,21 @@ class DashboardPage(ABC):
     def list_plugin_tabs(self) -> Mapping[str, str]:
         """List the tabs that plugins add: titles by key."""
 
+    def build_parts(self) -> dict[str, Html]:
+        """Build the head and what each tab opens, by key."""
+        parts = {_HEAD_KEY: self.build_ready_head()}
+        for key in self.all_tabs:
+            parts[key] = self._build_panel(key)
+        return parts
+
     def head(self) -> Html:
-        """Build the state, the sentence, the decisions and the row of tabs."""
-        top_line = TopLineView(self.title, self.subject)
+        """Return the state, the sentence, the decisions and the row of tabs."""
+        top_line = TopLineView(self.title, self.subject, shows_visitor=is_served())
         if self.error is not None:
             return Html().join([top_line, self._build_error_statement(self.error)])
         if not self.is_ready:
             return Html().join([top_line, self.build_empty_statement()])
-        return Html().join([self.build_ready_head(), TabsView.from_titles(self.all_tabs)])
+        return Html().join([self._parts[_HEAD_KEY], TabsView.from_titles(self.all_tabs)])
 
     def _build_error_statement(self, error: KitError) -> StatementView:
         """Build the statement of a page that cannot be read."""
@@ -194,9 +233,13 @@ class DashboardPage(ABC):
         )
 
     def panel(self, key: str) -> Html:
-        """Build what a tab opens; nothing where there is nothing to show."""
+        """Return what a tab opens; nothing where there is nothing to show."""
         if not self.is_ready:
             return Html()
+        return self._parts[key]
+
+    def _build_panel(self, key: str) -> Html:
+        """Build what a tab opens."""
         content = guard_html(self.all_tabs[key], lambda: self.build_tab(key), self.hint)
         is_first = key == next(iter(self.tabs))
         return Html(PanelView(key, content, is_hidden=is_served() and not is_first))
@@ -207,7 +250,7 @@ class DashboardPage(ABC):
         return {**self.tabs, **self.plugin_tabs}
 
     def plugin_panels(self) -> Html:
-        """Build what the tabs of plugins open; nothing if there are none."""
+        """Return what the tabs of plugins open; nothing if there are none."""
         return Html().join(self.panel(key) for key in self.plugin_tabs)
 
     def html(self) -> Html:

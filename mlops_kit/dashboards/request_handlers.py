@@ -21,9 +21,11 @@ from mlops_kit.core.extras import import_from_extra
 from mlops_kit.dashboards.page_base import PAGE_TITLES
 from mlops_kit.db.approvals import check_permission
 from mlops_kit.project.config.services import PeopleConfig
+from mlops_kit.project.identity import describe_identity_weakness, find_token_owner
 
 with import_from_extra("dashboards"):
     import tornado.web
+    from jupyter_core.utils import ensure_async
     from jupyter_server.auth.identity import IdentityProvider, User
     from jupyter_server.base.handlers import APIHandler, JupyterHandler
     from jupyter_server.utils import url_path_join
@@ -32,6 +34,7 @@ with import_from_extra("dashboards"):
 
 DecisionAction = Callable[[str, dict[str, str]], str]  # person, values of the page; the answer
 LOCAL_USER_NOTE = "this computer's user"
+CONTAINER_USER_NOTE = "shared by all who reach this container"
 _KERNEL_ID = re.compile(r'"kernelId": "([\w-]+)"')  # our template writes it before the first cell
 _LIVE_WIDGET_MIME_TYPE = "widget-view+json"
 _BAD_REQUEST = 400
@@ -42,6 +45,7 @@ _NO_NAME_REASON = (
     "A shared token identifies nobody, so this page is read-only. Set dashboard.identity_provider "
     "in mlops.yaml to identify people."
 )
+_PAGE_HEAD = "<header class=top>"  # with which our pages begin
 _FAILED_PAGE = (
     "<section class=card><h2 class=act>▲ The rest of this page could not be built</h2>"
     "<p>Load it again; the output of the server says why.</p></section>"
@@ -68,6 +72,30 @@ class LocalIdentityProvider(IdentityProvider):
         return None
 
 
+class TokenIdentityProvider(IdentityProvider):
+    """Identifies people by their own tokens (``people.tokens`` in ``mlops.yaml``)."""
+
+    people = PeopleConfig()
+
+    async def get_user_token(self, handler: Any) -> User | None:
+        """Identify whoever presents a token with the request."""
+        return self._find_user(self.get_token(handler) or "")
+
+    def process_login_form(self, handler: Any) -> User | None:
+        """Identify whoever types a token."""
+        return self._find_user(handler.get_argument("password", default=""))
+
+    def user_from_cookie(self, cookie_value: str) -> User | None:
+        """Identify whoever signed in before, as long as they are listed."""
+        user = super().user_from_cookie(cookie_value)
+        return user if user is not None and user.username in self.people.tokens else None
+
+    def _find_user(self, token: str) -> User | None:
+        """Return the person who has a token."""
+        name = find_token_owner(self.people, token)
+        return User(name) if name else None
+
+
 class Person(NamedTuple):
     """Who sent a request; ``name`` is empty if that is not known, ``note`` says how it is known."""
 
@@ -81,7 +109,8 @@ def identify_person(handler: Any) -> Person:
     if not isinstance(provider, LocalIdentityProvider):
         return Person(handler.current_user.username)
     if provider.is_local:
-        return Person(get_user_name(), LOCAL_USER_NOTE)
+        is_shared = describe_identity_weakness(handler.settings["people"])
+        return Person(get_user_name(), CONTAINER_USER_NOTE if is_shared else LOCAL_USER_NOTE)
     return Person("")
 
 
@@ -251,13 +280,19 @@ class PageHandler(TornadoVoilaHandler):  # type: ignore[misc]
         """Build the page in a kernel."""
         kernel_id = ""
         has_live_widget = False
+        has_content = name not in PAGE_TITLES  # of a project's own page nothing is expected
         try:
+            await self._replace_dead_kernels(name)
             async for html in self.get_generator(path=f"{name}.ipynb"):
                 match = _KERNEL_ID.search(html)
                 if match and not kernel_id:
                     kernel_id = match.group(1)
                 has_live_widget = has_live_widget or _LIVE_WIDGET_MIME_TYPE in html
+                has_content = has_content or _PAGE_HEAD in html
                 await stream.add(html)
+            if not has_content:
+                self.log.error("the kernel of the page %s ended while it built the page", name)
+                await stream.add(_FAILED_PAGE)
         except Exception:
             self.log.exception("the page %s could not be built", name)
             await stream.add(_FAILED_PAGE)
@@ -265,6 +300,24 @@ class PageHandler(TornadoVoilaHandler):  # type: ignore[misc]
             await stream.finish()
             if kernel_id and not has_live_widget:
                 await self.kernel_manager.shutdown_kernel(kernel_id, now=True)
+
+    async def _replace_dead_kernels(self, name: str) -> None:
+        """Replace the kernels that wait for a visitor of this page, but whose process has ended."""
+        notebook = f"{name}.ipynb"
+        kernels = self.kernel_manager
+        is_own_page = name in PAGE_TITLES
+        for future in list(kernels._pools.get(notebook, [])):
+            if not future.done() or future.cancelled() or future.exception() is not None:
+                continue
+            kernel = future.result()
+            is_alive = await ensure_async(kernels.is_alive(kernel["kernel_id"]))
+            # Our pages wait for a visitor: a kernel that has finished one of them has failed.
+            has_failed = is_own_page and kernel["task"].done()
+            if is_alive and not has_failed:
+                continue
+            self.log.error("a kernel of the page %s has ended; another is started", name)
+            await kernels.shutdown_kernel(kernel["kernel_id"], now=True)
+        kernels.fill_if_needed(notebook_name=notebook)
 
 
 class ReportHandler(JupyterHandler, tornado.web.StaticFileHandler):

@@ -66,7 +66,7 @@ def build_review_head(context: ReviewContext, title: str, subject: str) -> Html:
     top_line = TopLineView(
         title,
         Html("{} · {}").format(subject, _build_version_choice(context)),
-        f"reviewed {format_clock_time(started, zone)}",
+        f"reviewed {format_clock_time(started, zone)} · times: {context.config.timezone}",
         shows_visitor=is_served(),
     )
     statement = guard_html(
@@ -161,7 +161,10 @@ def _describe_obstacle(review: StoredReview) -> str:
         )
     last = review.last_approval
     if review.promotion is not None or last is None:
-        return ", and no check blocks it."
+        reservation = review.verdicts.worst_reservation
+        if reservation is None:
+            return ", and no check blocks it."
+        return f". No check blocks it, with reservations: {reservation.sentence}"
     return _APPROVAL_CLAUSES[ApprovalOutcome(last.outcome)].format(last.actor)
 
 

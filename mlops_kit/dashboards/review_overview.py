@@ -143,7 +143,7 @@ def _show_baselines(context: ReviewContext) -> CardContent:
     """Show every metric beside those of the baselines."""
     sentence = context.review.read_table("against").sentence
     threshold = describe_metric_threshold(context.config)
-    note = f"{sentence} So it is compared with baselines. {threshold}".rstrip()
+    note = f"{sentence} It is compared with baselines instead. {threshold}".rstrip()
     return CardContent(note, (make_metric_table(context.review, None, "Baselines"),))
 
 

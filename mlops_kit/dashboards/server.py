@@ -39,7 +39,9 @@ from mlops_kit.dashboards.request_handlers import (
     PersonHandler,
     ReportHandler,
     StartHandler,
+    TokenIdentityProvider,
 )
+from mlops_kit.project.config.services import PeopleConfig
 from mlops_kit.project.loader import Project
 
 with import_from_extra("dashboards"):
@@ -273,14 +275,24 @@ def take_token(variable: str) -> str:
     return os.environ.pop(variable)
 
 
-def load_identity_provider(name: str) -> type[IdentityProvider]:
+def load_identity_provider(name: str, people: PeopleConfig) -> type[IdentityProvider]:
     """Load the class that identifies people: ours, or one named as ``package.module.Class``.
+
+    Parameters
+    ----------
+    name : str
+        ``dashboard.identity_provider``.
+    people : PeopleConfig
+        The people who have tokens, if that is how they are identified.
 
     Raises
     ------
     KitError
         If there is no such class, or it is not an identity provider.
     """
+    if not name and people.identity == "token":
+        TokenIdentityProvider.people = people
+        return TokenIdentityProvider
     if not name:
         return LocalIdentityProvider
     hint = "edit dashboard.identity_provider in mlops.yaml"
@@ -339,6 +351,8 @@ def make_voila_config(project: Project, token: str) -> Config:
     config.MappingKernelManager.cull_idle_timeout = _IDLE_KERNEL_SECONDS
     config.MappingKernelManager.cull_interval = _IDLE_CHECK_SECONDS
     config.KernelManager.transport = "ipc"
+    # A kernel that is started again has executed nothing; PageHandler replaces it.
+    config.KernelManager.autorestart = False
     return config
 
 
@@ -364,7 +378,7 @@ def start_server(
     host = host or settings.host
     port = settings.port if port is None else port
     token = take_token(settings.token_env)
-    identity_provider = load_identity_provider(settings.identity_provider)
+    identity_provider = load_identity_provider(settings.identity_provider, project.config.people)
     is_open = not token and identity_provider is LocalIdentityProvider
     hosts = [host, *filter(None, [settings.public_hostname])]
     public_hosts = [name for name in hosts if name != "localhost" and not is_loopback(name)]

@@ -360,7 +360,12 @@ def make_frame_table(data: pd.DataFrame) -> tuple[Block, ...]:
 
 
 def make_stored_table(table: Table) -> tuple[Block, ...]:
-    """Make the view of a stored table: its visible columns, units and notes."""
+    """Make the view of a stored table: its visible columns, units and notes.
+
+    A table without rows is its notes; the sentence beside it says why.
+    """
+    if table.data.empty:
+        return make_notes(table)
     data = table.data[list(table.visible_columns)] if table.visible_columns else table.data
     headings = {column: f"{column} ({unit})" for column, unit in table.units.items()}
     return *make_frame_table(data.rename(columns=headings)), *make_notes(table)

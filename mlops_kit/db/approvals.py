@@ -21,6 +21,7 @@ from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import ApprovalOutcome, ApprovalRecord, PromotionRecord
 from mlops_kit.db.timestamps import current_timestamp
 from mlops_kit.project.config.services import PeopleConfig
+from mlops_kit.project.identity import TOKEN_VARIABLE, is_identified
 from mlops_kit.project.loader import Project
 
 AUTOMATIC_APPROVER = "mlops.yaml (approval: automatic)"  # the actor where no person has to decide
@@ -259,6 +260,12 @@ def check_permission(
             f"{actor!r} may not decide this",
             f"one of: {', '.join(allowed)}",
             f"ask one of them; {setting} in mlops.yaml lists who may",
+        )
+    if approves and people.four_eyes and not is_identified(people, author):
+        raise NotAllowedError(
+            f"the author of this version is {author}, so that nobody can be told apart from them",
+            "a version whose author is known",
+            f"train it again with the author's token in {TOKEN_VARIABLE}",
         )
     if approves and people.four_eyes and actor == author:
         raise NotAllowedError(

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from filelock import FileLock
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
 
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.extras import MissingExtraError
@@ -30,6 +31,16 @@ _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _SQLITE_PREFIX = "sqlite:///"
 _POSTGRES_DRIVER = "psycopg"
+
+
+class _Snapshot(NamedTuple):
+    """The session that sees one state of a database."""
+
+    url: str
+    session: Session
+
+
+_snapshot: ContextVar[_Snapshot | None] = ContextVar("snapshot", default=None)
 
 
 def resolve_database_url(project: Project) -> tuple[str, Path | None]:
@@ -204,9 +215,88 @@ def open_transaction(project: Project) -> AbstractContextManager[Session]:
     return make_session.begin()
 
 
+_HAS_WRITTEN = "has_written"
+
+
+@contextmanager
+def guard_writes(project: Project, check: Callable[[Session], None]) -> Iterator[None]:
+    """Let a check decide whether what this process writes to a database is committed.
+
+    Parameters
+    ----------
+    check : callable
+        Called in each transaction that has written to the project's database, before it is
+        committed; an error that it raises rolls the transaction back.
+    """
+    engine = get_engine(*resolve_database_url(project))
+
+    def note_flush(session: Session, *_context: object) -> None:
+        session.info[_HAS_WRITTEN] = True
+
+    def note_statement(state: ORMExecuteState) -> None:
+        if state.is_insert or state.is_update or state.is_delete:
+            state.session.info[_HAS_WRITTEN] = True
+
+    def check_commit(session: Session) -> None:
+        session.flush()
+        if session.info.pop(_HAS_WRITTEN, False) and session.get_bind() is engine:
+            check(session)
+
+    listeners = (
+        ("after_flush", note_flush),
+        ("do_orm_execute", note_statement),
+        ("before_commit", check_commit),
+    )
+    for event, listener in listeners:
+        sa.event.listen(Session, event, listener)
+    try:
+        yield
+    finally:
+        for event, listener in listeners:
+            sa.event.remove(Session, event, listener)
+
+
+@contextmanager
+def open_snapshot(project: Project) -> Iterator[None]:
+    """Let everything that reads within this block see the database as it is now.
+
+    What other processes commit meanwhile is not seen, so that what is read by several queries
+    agrees. It holds for ``open_read_session`` and ``query_records`` in the same thread or task;
+    SQLite keeps what was overwritten as long as the block lasts.
+    """
+    if not database_exists(project):
+        yield
+        return
+    url, file = resolve_database_url(project)
+    with get_engine(url, file).connect() as connection:
+        if file is None:
+            connection.execution_options(isolation_level="REPEATABLE READ")
+        else:
+            connection.exec_driver_sql("BEGIN")
+        schema.read_revision(connection)  # a snapshot begins with the first query
+        with Session(connection, expire_on_commit=False) as session:
+            token = _snapshot.set(_Snapshot(url, session))
+            try:
+                yield
+            finally:
+                _snapshot.reset(token)
+
+
+@contextmanager
+def open_read_session(project: Project) -> Iterator[Session]:
+    """Open a session that only reads: that of the snapshot, if there is one."""
+    snapshot = _snapshot.get()
+    url, _ = resolve_database_url(project)
+    if snapshot is not None and snapshot.url == url:
+        yield snapshot.session
+        return
+    with open_transaction(project) as session:
+        yield session
+
+
 def query_records(project: Project, statement: sa.Select[_T]) -> list[_T]:
     """Return the objects a query selects; an empty list if there is no database yet."""
     if not database_exists(project):
         return []
-    with open_transaction(project) as session:
+    with open_read_session(project) as session:
         return list(session.scalars(statement))

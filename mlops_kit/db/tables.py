@@ -281,7 +281,8 @@ class WatchRecord(Base):
 class WatchLeaseRecord(Base):
     """The process that watches a model, or did so last.
 
-    ``holder`` is empty if it ended in order. The times are those of the database's clock.
+    ``holder`` is empty if it ended in order; ``process_json`` is a ``ProcessIdentity``, empty in
+    records of earlier versions. The times are those of the database's clock.
     """
 
     __tablename__ = "watch_leases"
@@ -294,3 +295,4 @@ class WatchLeaseRecord(Base):
     seen_at: Mapped[str]
     pass_ended_at: Mapped[str | None] = mapped_column(default=None)
     pass_error: Mapped[str] = mapped_column(default="")
+    process_json: Mapped[str] = mapped_column(default="", server_default="")

@@ -77,7 +77,8 @@ class ActiveRun:
 
     def get_notebook_target(self, stage: str) -> Path:
         """Return where the executed notebook of a stage is written."""
-        return self.folder / "notebooks" / self.project.get_notebook_path(stage).name
+        name = self.project.get_executed_notebook_name(stage)
+        return self.folder / "notebooks" / f"{name}.ipynb"
 
     def get_stage_record_path(self, stage: str) -> Path:
         """Return the file in which the stage's notebook records what it did."""

@@ -24,7 +24,7 @@ from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.progress import ProgressReporter
 from mlops_kit.pipeline import kernel_pool, signals
 from mlops_kit.pipeline.active_run import ParameterValues
-from mlops_kit.pipeline.manifest import mark_run_started
+from mlops_kit.pipeline.manifest import lock_run, mark_run_started
 from mlops_kit.pipeline.param_types import UntypedText, cast_value, parse_yaml
 from mlops_kit.pipeline.parameter_cell import read_parameters
 from mlops_kit.pipeline.runner import (
@@ -287,12 +287,13 @@ class _BranchGroup:
 
         manifest, folder = self.manifest, self.folder
         manifest.ended = None
-        mark_run_started(folder, manifest)
         max_jobs = self.project.config.run.jobs or os.cpu_count() or 1
         with (
+            lock_run(folder) as process,
             signals.interrupt_on_termination(),
             ThreadPoolExecutor(max_jobs, thread_name_prefix="branch") as executor,
         ):
+            mark_run_started(folder, manifest, process)
             futures = [executor.submit(self._run_branch, branch) for branch in manifest.branches]
             try:
                 for future in futures:

@@ -30,7 +30,7 @@ def carry_over_stage(
 
     Outputs that belong into the project itself and are not there are restored.
     """
-    notebook = active.project.get_notebook_path(stage).stem
+    notebook = entry.notebook or active.project.get_executed_notebook_name(stage)
     relative_paths = [
         f"{STAGE_RECORDS_FOLDER}/{stage}.json",
         f"notebooks/{notebook}.ipynb",

@@ -111,7 +111,7 @@ def _plan_cleanup(project: Project) -> list[CleanupItem]:
                 is_removed=False,
             )
         )
-        if manifest.status != RunStatus.RUNNING:
+        if not manifest.is_running:
             kept_idle_folders.append(folder)
     removed = [
         *_find_leftovers(project, kept_idle_folders),  # first: one may have the name of a run
@@ -162,8 +162,8 @@ class _RetentionRules:
         version = read_run_version(folder, manifest) or ""
         if version in self.needed_versions:
             return self.needed_versions[version]
-        if manifest.status == RunStatus.RUNNING:
-            return "it is running"
+        if manifest.is_running:
+            return f"it is {manifest.status}"
         is_waiting = manifest.status == RunStatus.WAITING_FOR_APPROVAL
         if is_waiting and self.decisions.get(version) != "rejected":
             return "it waits for an approval"
@@ -248,7 +248,7 @@ def _find_unused_objects(project: Project, kept_runs: list[Path]) -> list[Cleanu
     """
     used_hashes: set[str] = set()
     for manifest in _read_manifests_with_branches(kept_runs):
-        if manifest.status == RunStatus.RUNNING:
+        if manifest.is_running:
             return []
         for entry in manifest.stages.values():
             if entry.dependencies is not None:

@@ -95,9 +95,10 @@ class CurrentProject:
 
 
 def list_working_folder(current: CurrentProject, stage: str) -> dict[str, str]:
-    """Return the setting that says where a stage's kernel starts; empty if it is not set."""
-    folder = current.project.config.stages[stage].cwd
-    return {f"stages.{stage}.cwd": folder} if folder else {}
+    """Return the setting that says where a kernel starts; empty for the project's folder."""
+    project = current.project
+    folder = os.path.relpath(project.get_working_folder(stage), project.root)
+    return {} if folder == os.curdir else {f"stages.{stage}.cwd": folder}
 
 
 def hash_code_cells(notebook: Path) -> list[str]:

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mlops_kit.core import files
+from mlops_kit.core.errors import KitError
 from mlops_kit.core.import_tracer import list_installed_versions
+from mlops_kit.core.process_identity import ProcessIdentity, ProcessLock, ProcessLockHeldError
 from mlops_kit.project.loader import Project
 from mlops_kit.project.notebook_cells import read_notebook_title
 from mlops_kit.project.run_manifest import (
     DISK_RESERVE_FILE,
+    RUN_LOCK_FILE,
     GitStatus,
     RunManifest,
     RunStatus,
@@ -88,6 +93,7 @@ def create_manifest(
         note=note,
         as_of=config.as_of.isoformat() if config.as_of else None,
         until=config.until.isoformat() if config.until else None,
+        timezone=config.timezone,
         sample=config.sample,
         seed=config.seed,
         approval=config.approval,
@@ -101,7 +107,7 @@ def create_stage_entry(project: Project, stage: str) -> StageEntry:
     """Create the entry of a stage that has not been run."""
     notebook = project.get_notebook_path(stage)
     return StageEntry(
-        notebook=notebook.stem,
+        notebook=project.get_executed_notebook_name(stage),
         question=read_notebook_title(notebook),
     )
 
@@ -114,19 +120,47 @@ def _create_run_name(is_sample: bool) -> str:
     return f"{started:%Y%m%d-%H%M%S}-{fraction:04x}{suffix}"
 
 
-def mark_run_started(folder: Path, manifest: RunManifest) -> None:
+@contextmanager
+def lock_run(folder: Path) -> Iterator[ProcessIdentity]:
+    """Hold the lock of a run while this process executes it, and return this process.
+
+    Raises
+    ------
+    KitError
+        If another process executes the run.
+    """
+    lock = ProcessLock(folder / RUN_LOCK_FILE)
+    try:
+        process = lock.acquire()
+    except ProcessLockHeldError as error:
+        raise KitError(
+            f"run {folder.name} is being executed by another process",
+            "one process at a time",
+            "wait until it has ended; mlops status shows how far it is",
+        ) from error
+    try:
+        yield process
+    finally:
+        lock.release()
+
+
+def mark_run_started(folder: Path, manifest: RunManifest, process: ProcessIdentity) -> None:
     """Record that this process executes the run, and reserve disk space for its last words.
+
+    Parameters
+    ----------
+    process : ProcessIdentity
+        As ``lock_run`` returns it.
 
     Raises
     ------
     OSError
         If the disk is full.
     """
-    import psutil  # here: its import is a noticeable part of a command that runs nothing
-
     manifest.status = RunStatus.RUNNING
     manifest.pid = os.getpid()
-    manifest.process_started = psutil.Process().create_time()
+    manifest.process = process
+    manifest.process_started = None
     reserve = folder / DISK_RESERVE_FILE
     try:
         reserve.write_bytes(bytes(_DISK_RESERVE_BYTES))

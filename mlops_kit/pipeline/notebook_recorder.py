@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,32 @@ with import_from_extra("train"):
     import nbformat
     from papermill.engines import NotebookExecutionManager
 
+_NON_FINITE_TOKENS = ("NaN", "Infinity")
 _SAVE_INTERVAL_FACTOR = 10  # saving may take at most a tenth of the time
+
+
+def write_strict_json(notebook: Any) -> str:
+    """Return the text of a notebook; JSON has no NaN and no infinity, which become None."""
+    text: str = nbformat.writes(notebook)
+    if not any(token in text for token in _NON_FINITE_TOKENS):
+        return text
+    replaced: str = nbformat.writes(nbformat.from_dict(replace_non_finite_numbers(notebook)))
+    return replaced
+
+
+def replace_non_finite_numbers(value: Any) -> Any:
+    """Return plain values with NaN and infinity replaced by None, as a browser writes them.
+
+    >>> replace_non_finite_numbers({"auc": float("nan"), "rows": [1, float("inf")]})
+    {'auc': None, 'rows': [1, None]}
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: replace_non_finite_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [replace_non_finite_numbers(item) for item in value]
+    return value
 
 
 class NotebookRecorder(NotebookExecutionManager):  # type: ignore[misc]
@@ -71,7 +97,7 @@ class NotebookRecorder(NotebookExecutionManager):  # type: ignore[misc]
         A required save first frees the reserved space.
         """
         path = Path(self.output_path)
-        text = nbformat.writes(self.build_scrubbed_notebook())
+        text = write_strict_json(self.build_scrubbed_notebook())
         try:
             files.write_text(path, text)
         except OSError:
@@ -92,4 +118,7 @@ class NotebookRecorder(NotebookExecutionManager):  # type: ignore[misc]
         )
         self.nb.metadata["mlops"] = outcome.to_metadata()
         self.nb.update(self.build_scrubbed_notebook())
+        replaced = replace_non_finite_numbers(self.nb)
+        if replaced != self.nb:
+            self.nb.update(nbformat.from_dict(replaced))
         self.cleanup_pbar()

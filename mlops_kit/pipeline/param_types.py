@@ -80,6 +80,9 @@ class Parameter:
         The comment at the end of the line.
     is_optional : bool
         Whether the type says that None is accepted.
+    is_untyped : bool
+        Whether the cell has a type or default from which no type can be told without running it:
+        a value is passed as it is.
     """
 
     name: str
@@ -87,6 +90,7 @@ class Parameter:
     default: Any
     description: str
     is_optional: bool = False
+    is_untyped: bool = False
 
     @property
     def base_type(self) -> str:

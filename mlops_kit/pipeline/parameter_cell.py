@@ -1,7 +1,7 @@
 """Read the cell tagged ``parameters`` of a notebook, without running it.
 
 A line is ``name: type = literal  # Sentence.`` Whatever else papermill runs is accepted: a default
-that is not a literal is left to the notebook, and a statement that is not an assignment is code.
+that is not a literal is left to the notebook, and so is one that later code of the cell may change.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ _TYPE_PATTERN = re.compile(rf"(({'|'.join(PARAMETER_TYPES)})\b[\[\], ]*)*")
 # Commands of IPython, which are not Python: alone on a line, or as the value of a name.
 _MAGIC_LINE = re.compile(r"^[ \t]*(%|!|\?).*$", re.MULTILINE)
 _MAGIC_VALUE = re.compile(r"^([ \t]*\w+[ \t]*=)[ \t]*[%!].*$", re.MULTILINE)
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _NO_DEFAULT = "not set"
 _OPTIONAL_NAMES = ("Optional", "Union")
 _GENERIC_NAMES = {"List": "list", "Dict": "dict"}
@@ -42,7 +44,7 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
     """
     text = _read_parameters_cell(notebook)
     try:
-        statements = ast.parse(text).body
+        statements = _parse_cell(text)
     except SyntaxError as error:
         line = (error.text or "").strip()
         raise KitError(
@@ -57,9 +59,44 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
         last_line = lines[(statement.end_lineno or statement.lineno) - 1].encode()
         rest_of_line = last_line[statement.end_col_offset :].decode()
         description = rest_of_line.partition("#")[2].strip()
+        for name in _list_changed_names(statement) & parameters.keys():
+            default = ComputedDefault(repr(parameters[name].default))
+            parameters[name] = replace(parameters[name], default=default)
         for parameter in _parse_statement(statement, description):
             parameters[parameter.name] = parameter
     return parameters
+
+
+def _parse_cell(text: str) -> list[ast.stmt]:
+    """Parse a cell; one with syntax of IPython is translated first.
+
+    Raises
+    ------
+    SyntaxError
+        If a kernel could not run it either.
+    """
+    try:
+        return ast.parse(text).body
+    except SyntaxError:
+        try:
+            from IPython.core.inputtransformer2 import TransformerManager
+        except ImportError:  # an installation that runs no notebooks
+            raise SyntaxError from None
+        return ast.parse(TransformerManager().transform_cell(text)).body
+
+
+def _list_changed_names(statement: ast.stmt) -> set[str]:
+    """Return the names whose value a statement may change without assigning it anew.
+
+    Those are the names that code mentions; a plain assignment changes only what it assigns.
+    """
+    is_assignment = isinstance(statement, ast.Assign | ast.AnnAssign)
+    has_call = any(isinstance(node, ast.Call) for node in ast.walk(statement))
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    assigns_names = all(isinstance(target, ast.Name | ast.Tuple | ast.List) for target in targets)
+    if is_assignment and assigns_names and not has_call:
+        return set()
+    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
 
 
 def _read_parameters_cell(notebook: Path) -> str:
@@ -90,11 +127,16 @@ def _parse_statement(statement: ast.stmt, description: str) -> Iterator[Paramete
                 part = ComputedDefault(ast.unparse(statement.value))
                 for name in _list_names(target):
                     yield _create_parameter(name, "", part, description)
+    elif not isinstance(statement, _DEFINITIONS):
+        code = ComputedDefault(ast.unparse(statement).partition("\n")[0])
+        for name in _list_names(statement):
+            yield _create_parameter(name, "", code, description)
 
 
-def _list_names(target: ast.Tuple | ast.List) -> list[str]:
-    """Return the names that an assignment to several names sets."""
-    return [node.id for node in ast.walk(target) if isinstance(node, ast.Name)]
+def _list_names(node: ast.AST) -> list[str]:
+    """Return the names that code assigns."""
+    names = [inner for inner in ast.walk(node) if isinstance(inner, ast.Name)]
+    return [name.id for name in names if isinstance(name.ctx, ast.Store)]
 
 
 def _create_parameter(
@@ -104,7 +146,8 @@ def _create_parameter(
     has_typed_default = type(default).__name__ in PARAMETER_TYPES and default != ""
     if not type_name and has_typed_default:
         type_name = type(default).__name__
-    return Parameter(name, type_name, default, description, is_optional)
+    is_untyped = not type_name and default is not None and default != ""
+    return Parameter(name, type_name, default, description, is_optional, is_untyped)
 
 
 def _parse_annotation(annotation: ast.expr) -> tuple[str, bool]:

@@ -7,10 +7,12 @@ that names the nearest parameter.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from mlops_kit.core.errors import KitError, suggest_names
@@ -26,11 +28,14 @@ from mlops_kit.pipeline.parameter_cell import read_parameters
 from mlops_kit.project.config.base import CONFIG_FILE_NAME
 from mlops_kit.project.loader import Project
 
+_logger = logging.getLogger(__name__)
+
 # Run-wide values that each notebook gets if it declares them.
 SHARED_PARAMETERS = ("as_of", "until", "sample", "seed")
 _DECLARATION_KEYS = ("value", "min", "max", "choices")  # of an entry of stages.NAME.params
 _NO_PARAMETERS = "none: its notebook has no cell tagged 'parameters', or it is empty"
 _VARIABLE_PREFIX = "MLOPS_PARAM_"
+_NOTEBOOK_ORIGIN = "notebook"
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,19 @@ def resolve_parameters(
         )
     for parameter in resolved.values():
         _check_allowed_values(stage, parameter)
+        if parameter.parameter.is_untyped and parameter.origin != _NOTEBOOK_ORIGIN:
+            _warn_of_untyped_value(f"{stage}.{parameter.parameter.name}", parameter.origin)
     return resolved
+
+
+@lru_cache(maxsize=256)  # once per process
+def _warn_of_untyped_value(name: str, origin: str) -> None:
+    """Log a warning for a value whose type is not checked."""
+    _logger.warning(
+        "%s (%s) is passed without a check: its type cannot be told from the parameters cell",
+        name,
+        origin,
+    )
 
 
 def _iterate_values(
@@ -130,7 +147,7 @@ def _iterate_values(
 ) -> Iterator[tuple[str, str, Any]]:
     """Yield origin, name and value of all values; later ones override earlier ones."""
     for name, parameter in parameters.items():
-        yield "notebook", name, parameter.default
+        yield _NOTEBOOK_ORIGIN, name, parameter.default
     config = project.config
     for name in SHARED_PARAMETERS:
         if name in parameters and name in config.model_fields_set:

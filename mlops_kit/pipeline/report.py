@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from mlops_kit.core import files
 from mlops_kit.core.extras import import_from_extra
@@ -64,8 +66,7 @@ _SENTENCE_BOUNDARY = re.compile(r"(?<=[^\W_]|[\])%])\. (?=[^\W\d_a-z])")
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _SHOWN_COMMIT_CHARACTERS = 10
 _SHOWN_HASH_CHARACTERS = 12
-_MINUTES = slice(16)  # of an ISO timestamp: up to the minutes
-_DATE = slice(10)  # of an ISO timestamp: the date
+_DATE = slice(10)  # of a formatted time: the date
 
 
 def render_report_template(name: str, **values: Any) -> str:
@@ -161,7 +162,7 @@ def _build_run_view(run: Path, manifest: RunManifest) -> RunView:
         project=manifest.project,
         run=manifest.run,
         period=_describe_period(manifest),
-        started=manifest.started[_MINUTES].replace("T", " "),
+        started=f"{_format_local_time(manifest, manifest.started)} {manifest.timezone}",
         headline=headline._replace(text=first_sentence),
         details=_list_details(manifest, "".join(other_sentences)),
         numbers=_find_key_numbers(records),
@@ -178,7 +179,17 @@ def _describe_period(manifest: RunManifest) -> str:
     """Return the two cut-offs of a run as dates; empty if its table has no time."""
     if not manifest.as_of:
         return ""
-    return f"as of {manifest.as_of[_DATE]}, until {(manifest.until or '')[_DATE]}"
+    as_of = _format_local_time(manifest, manifest.as_of)[_DATE]
+    until = _format_local_time(manifest, manifest.until or "")[_DATE]
+    return f"as of {as_of}, until {until}"
+
+
+def _format_local_time(manifest: RunManifest, time: str) -> str:
+    """Return a stored timestamp to the minute in the project's time zone; empty without one."""
+    if not time:
+        return ""
+    local = datetime.fromisoformat(time).astimezone(ZoneInfo(manifest.timezone))
+    return f"{local:%Y-%m-%d %H:%M}"
 
 
 def build_headline(manifest: RunManifest, verdicts: Verdicts) -> Headline:
@@ -425,8 +436,8 @@ def _describe_cut_offs(manifest: RunManifest) -> str:
     """Return the two cut-offs of a run to the minute."""
     if not manifest.as_of:
         return "the table has no time"
-    cut_offs = f"{manifest.as_of[_MINUTES]}, {(manifest.until or '')[_MINUTES]}"
-    return cut_offs.replace("T", " ")
+    as_of = _format_local_time(manifest, manifest.as_of)
+    return f"{as_of}, {_format_local_time(manifest, manifest.until or '')} ({manifest.timezone})"
 
 
 def _describe_features(manifest: RunManifest) -> str:

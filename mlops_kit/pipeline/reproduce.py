@@ -228,6 +228,7 @@ def _rebuild_project(
         notebook = rebuilt / "notebooks" / project.config.stages[stage].notebook
         if not notebook.exists() or hash_code_cells(notebook) != entry.dependencies.cells:
             executed = folder / "notebooks" / f"{entry.notebook}.ipynb"
+            notebook.parent.mkdir(parents=True, exist_ok=True)
             files.write_json(notebook, _strip_run_output(executed))
         for name, content_hash in get_file_hashes(entry.dependencies).items():
             _restore_file(project, rebuilt, name, content_hash, hashes)

@@ -16,6 +16,7 @@ from typing import Any
 from mlops_kit.core import files
 from mlops_kit.core.errors import KitError, RunFailedError, WaitingForApprovalError, suggest_names
 from mlops_kit.core.extras import MissingExtraError
+from mlops_kit.core.process_identity import MAX_HEARTBEAT_AGE, ProcessIdentity
 from mlops_kit.core.progress import ProgressReporter
 from mlops_kit.data.source import check_configured_columns, resolve_cutoffs
 from mlops_kit.data.target import check_classes
@@ -23,12 +24,14 @@ from mlops_kit.pipeline import kernel_pool, signals
 from mlops_kit.pipeline.active_run import ActiveRun, ParameterValues
 from mlops_kit.pipeline.file_hashes import FileHashes
 from mlops_kit.pipeline.history import RunHistory
-from mlops_kit.pipeline.manifest import create_manifest, mark_run_killed, mark_run_started
+from mlops_kit.pipeline.manifest import create_manifest, lock_run, mark_run_killed, mark_run_started
+from mlops_kit.pipeline.notebook_kernels import check_notebook_kernels
 from mlops_kit.pipeline.params import extract_values, resolve_parameters
 from mlops_kit.pipeline.plan import PlanAction, find_up_to_date_run, plan_stages
 from mlops_kit.pipeline.run_completion import finish_run
 from mlops_kit.pipeline.scheduler import run_all_stages
 from mlops_kit.project.config.pipeline import order_stages
+from mlops_kit.project.identity import describe_unidentified_author
 from mlops_kit.project.loader import Project
 from mlops_kit.project.plugins import store_plugin_index
 from mlops_kit.project.run_folder import load_recorded_project
@@ -43,6 +46,7 @@ from mlops_kit.project.run_manifest import (
     StageStatus,
     format_current_time,
     read_manifest,
+    read_stored_manifest,
 )
 from mlops_kit.project.secrets import MIN_SECRET_CHARACTERS, iterate_secrets
 
@@ -179,10 +183,16 @@ def run_pipeline(
     stages_to_run = [
         planned.stage for planned in planned_stages if planned.action != PlanAction.SKIP
     ]
+    for note in check_notebook_kernels(project, stages_to_run):
+        report_progress(f"note: {note}")
+    warning = describe_unidentified_author(project.config.people)
+    if warning:
+        report_progress(f"warning: {warning}")
     kernel_pool.get_fork_server(kernel_pool.list_modules_to_preload(project, stages_to_run))
     store_plugin_index(project.root)
     active = _create_active_run(project, values, options, report_progress, context)
-    return _execute_run(active)
+    with lock_run(active.folder) as process:
+        return _execute_run(active, process)
 
 
 def _create_active_run(
@@ -223,7 +233,8 @@ def _complete_up_to_date_run(
     folder = project.reports_folder / manifest.run
     recorded_project = load_recorded_project(project, folder)
     active = ActiveRun(recorded_project, folder, read_manifest(folder), {}, report_progress)
-    return _execute_run(active)
+    with lock_run(folder) as process:
+        return _execute_run(active, process)
 
 
 def _refuse_exposed_secrets(project: Project, values: ParameterValues) -> None:
@@ -273,14 +284,22 @@ def check_resumable(folder: Path) -> RunManifest:
     """
     mark_run_killed(folder)
     manifest = read_manifest(folder)
-    if manifest.status not in {RunStatus.SUCCEEDED, RunStatus.RUNNING}:
+    if manifest.is_running:
+        place = f" {manifest.process.describe()}" if manifest.process else ""
+        raise KitError(
+            f"run {manifest.run} cannot be resumed: it is {manifest.status}{place}",
+            "a run whose process has ended",
+            "wait until it has ended; if its machine is gone, it counts as killed "
+            f"{MAX_HEARTBEAT_AGE.total_seconds():.0f} s after it last touched its lock",
+        )
+    if manifest.status != RunStatus.SUCCEEDED:
         return manifest
     not_selected = [
         stage for stage, entry in manifest.stages.items() if entry.reason == NOT_SELECTED_REASON
     ]
     problem = f"run {manifest.run} cannot be resumed: its status is {manifest.status}"
     hint = "mlops runs lists them"
-    if manifest.status == RunStatus.SUCCEEDED and not_selected:
+    if not_selected:
         problem += f", and it was not asked for {', '.join(not_selected)}"
         hint = "mlops run makes a run of all stages, which waits where an approval is needed"
     raise KitError(
@@ -305,6 +324,24 @@ def resume_run(
         If the run succeeded or is still running.
     """
     manifest = check_resumable(folder)
+    with lock_run(folder) as process:
+        if read_stored_manifest(folder) != manifest:
+            raise KitError(
+                f"run {manifest.run} was resumed by another process in between",
+                f"a run that is still {manifest.status}",
+                "mlops status shows how it ended",
+            )
+        active = _prepare_resumption(project, folder, manifest, report_progress)
+        return _execute_run(active, process)
+
+
+def _prepare_resumption(
+    project: Project,
+    folder: Path,
+    manifest: RunManifest,
+    report_progress: ProgressReporter,
+) -> ActiveRun:
+    """Prepare to run the stages of a run that have yet to succeed."""
     project = load_recorded_project(project, folder)
     remaining = {
         stage: entry
@@ -321,13 +358,19 @@ def resume_run(
         entry.reason = ""
         entry.detail = ""
     kernel_pool.get_fork_server(kernel_pool.list_modules_to_preload(project, list(remaining)))
-    return _execute_run(ActiveRun(project, folder, manifest, values, report_progress))
+    return ActiveRun(project, folder, manifest, values, report_progress)
 
 
-def _execute_run(active: ActiveRun) -> RunManifest:
-    """Run the stages that have not been run yet and record how the run ended."""
+def _execute_run(active: ActiveRun, process: ProcessIdentity) -> RunManifest:
+    """Run the stages that have not been run yet and record how the run ended.
+
+    Parameters
+    ----------
+    process : ProcessIdentity
+        This process, which holds the lock of the run.
+    """
     manifest, folder = active.manifest, active.folder
-    mark_run_started(folder, manifest)
+    mark_run_started(folder, manifest, process)
     for name in ("logs", "notebooks"):
         (folder / name).mkdir(exist_ok=True)
     killed_runs = [str(earlier) for earlier in active.history.folders if mark_run_killed(earlier)]

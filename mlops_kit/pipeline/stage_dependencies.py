@@ -178,8 +178,8 @@ def find_mentioned_tables(
     for text in texts:
         if len(text) < _MAX_LITERAL_CHARACTERS:
             words.update([text, *_WORD_PATTERN.findall(text)])
-    working_folder = current.project.config.stages[stage].cwd
-    if working_folder:
+    working_folder = current.project.get_working_folder(stage)
+    if working_folder != current.project.root:
         words.update([os.path.join(working_folder, word) for word in words])
     return {
         _get_absolute_path(current, word)

@@ -27,6 +27,8 @@ _logger = logging.getLogger(__name__)
 
 PROJECT_VARIABLE = "MLOPS_PROJECT"
 _NOTEBOOKS_FOLDER = "notebooks"
+_PROJECT_FOLDER = "project"  # values of stages.NAME.cwd
+_NOTEBOOK_FOLDER = "notebook"
 _YAML_SYNTAX = "keys and values, 'name: value'"
 # A chain of own stages need not read a source or train a model.
 _OWN_CHAIN_SETTINGS = {"source": "", "target": "", "task": "regression"}
@@ -114,17 +116,41 @@ class Project(NamedTuple):
         Raises
         ------
         KitError
-            If ``stages.NAME.cwd`` does not name a folder.
+            If ``stages.NAME.cwd`` does not name a folder, or names that of a notebook which is not
+            the project's own.
         """
         setting = self.config.stages[stage].cwd
-        folder = self.resolve_path(setting) if setting else self.root
+        folder = self.resolve_path("" if setting == _PROJECT_FOLDER else setting)
+        if setting == _NOTEBOOK_FOLDER:
+            notebook = self.get_notebook_path(stage)
+            folder = notebook.parent
+            if folder.is_relative_to(self.package_notebooks_folder) and not self._owns(notebook):
+                raise KitError(
+                    f"stages.{stage}.cwd: {setting!r}, but {notebook.name} comes from mlops-kit",
+                    f"{_PROJECT_FOLDER!r}, or a notebook of the project",
+                    f"mlops notebook edit {stage} copies it into the project",
+                )
         if not folder.is_dir():
             raise KitError(
                 f"stages.{stage}.cwd: {setting!r} is not a folder",
-                f"a folder relative to {self.root}",
+                f"{_PROJECT_FOLDER!r}, {_NOTEBOOK_FOLDER!r}, or a folder relative to {self.root}",
                 f"edit {CONFIG_FILE_NAME}, or create the folder",
             )
         return folder
+
+    def _owns(self, path: Path) -> bool:
+        """Return whether a notebook is in the project's folder of notebooks."""
+        return path.is_relative_to(self.own_notebooks_folder)
+
+    def get_executed_notebook_name(self, stage: str) -> str:
+        """Return the name of a stage's executed notebook, without its suffix.
+
+        It is that of the notebook, with the name of the stage if other stages have a notebook of
+        the same name: all are in one folder of the run.
+        """
+        name = Path(self.config.stages[stage].notebook).stem
+        names = [Path(other.notebook).stem for other in self.config.stages.values()]
+        return name if names.count(name) == 1 else f"{name}-{stage}"
 
     def with_values(self, origin: str, **values: Any) -> Project:
         """Return the project with some settings replaced; None leaves a setting as it is.

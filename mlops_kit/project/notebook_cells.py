@@ -22,21 +22,49 @@ def load_cells(notebook: Path) -> list[NotebookCell]:
     KitError
         If the file does not exist or is not a notebook.
     """
+    content = _load_notebook(notebook)
     try:
-        content = json.loads(notebook.read_text(encoding="utf-8"))
         return [{**cell, "source": "".join(cell["source"])} for cell in content["cells"]]
+    except (KeyError, TypeError) as error:
+        raise _not_a_notebook_error(notebook, error) from error
+
+
+def load_notebook_metadata(notebook: Path) -> dict[str, Any]:
+    """Return the metadata of a notebook: its kernelspec and its language, among others.
+
+    Raises
+    ------
+    KitError
+        If the file does not exist or is not a notebook.
+    """
+    metadata = _load_notebook(notebook).get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _load_notebook(notebook: Path) -> dict[str, Any]:
+    """Return the content of a notebook."""
+    try:
+        content: Any = json.loads(notebook.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise KitError(
             f"the notebook {notebook.name!r} does not exist",
             str(notebook.parent),
             "put it there, or name another one under 'stages'",
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise KitError(
-            f"{notebook.name} is not a notebook: {error}",
-            "a file that JupyterLab opens",
-            "restore it from git",
-        ) from error
+    except ValueError as error:
+        raise _not_a_notebook_error(notebook, error) from error
+    if not isinstance(content, dict):
+        raise _not_a_notebook_error(notebook, f"it holds a {type(content).__name__}")
+    return content
+
+
+def _not_a_notebook_error(notebook: Path, problem: Exception | str) -> KitError:
+    """Build the error for a file that is not a notebook."""
+    return KitError(
+        f"{notebook.name} is not a notebook: {problem}",
+        "a file that JupyterLab opens",
+        "restore it from git",
+    )
 
 
 def load_code_cells(notebook: Path) -> list[NotebookCell]:

@@ -18,6 +18,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_kit.core import files
+from mlops_kit.core.process_identity import (
+    ProcessIdentity,
+    ProcessLiveness,
+    determine_liveness,
+)
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.project.artifacts import Artifact
 from mlops_kit.project.config.legacy import rename_settings
@@ -25,6 +30,7 @@ from mlops_kit.project.config.legacy import rename_settings
 SCHEMA_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 BRANCHES_FOLDER = "branches"  # inside a run folder: the runs of its branches
+RUN_LOCK_FILE = ".lock"  # held by the process that executes the run
 DISK_RESERVE_FILE = ".reserve"  # freed when the disk is full, so that the manifest can be written
 NOT_SELECTED_REASON = "not chosen"
 _PROCESS_START_TOLERANCE_SECONDS = 1.0
@@ -48,10 +54,15 @@ class StageStatus(StrEnum):
 
 
 class RunStatus(StrEnum):
-    """How a run ended, or that it has not ended yet; ``NOT_RUN``: a branch that was not started."""
+    """How a run ended, or that it has not ended yet; ``NOT_RUN``: a branch that was not started.
+
+    ``RUNNING_ELSEWHERE`` is never stored: a run has it for those who cannot see its process, since
+    it is in another container or on another machine.
+    """
 
     NOT_RUN = "not run"
     RUNNING = "running"
+    RUNNING_ELSEWHERE = "running (elsewhere)"
     SUCCEEDED = "succeeded"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
@@ -244,8 +255,12 @@ class RunManifest(_ManifestModel):
 
     Attributes
     ----------
-    process_started : float or None
-        Start time of the process ``pid`` (seconds since the epoch): process ids are reused.
+    process : ProcessIdentity or None
+        The process that executes the run, or did so last.
+    pid, process_started
+        Its id and start time (seconds since the epoch) in the manifests of earlier versions.
+    timezone : str
+        The project's time zone, in which pages show the times of the run.
     branching_stages : list of str
         Stages that run in the branches and not in the run itself.
     mlflow : dict
@@ -262,11 +277,13 @@ class RunManifest(_ManifestModel):
     project: str = ""
     started: str = ""
     ended: str | None = None
+    process: ProcessIdentity | None = None
     pid: int = 0
     process_started: float | None = None
     note: str = ""
     as_of: str | None = None
     until: str | None = None
+    timezone: str = "UTC"
     sample: int = 0
     seed: int = 0
     approval: str = ""
@@ -282,6 +299,11 @@ class RunManifest(_ManifestModel):
         default=False,
         exclude=True,
     )
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the run has not ended yet, here or elsewhere."""
+        return self.status in {RunStatus.RUNNING, RunStatus.RUNNING_ELSEWHERE}
 
     def get_stage(self, name: str) -> StageEntry:
         """Return the entry of a stage; an empty one (``not run``) if the run has no such stage."""
@@ -322,12 +344,17 @@ def read_stored_manifest(folder: Path) -> RunManifest:
 def read_manifest(folder: Path) -> RunManifest:
     """Read the manifest of a run; one that is ``running`` without a process is reported as killed.
 
+    One whose process cannot be seen from here, but is alive, is reported as running elsewhere.
+
     The file is not changed: ``pipeline.manifest.mark_run_killed`` does that.
     """
     manifest = read_stored_manifest(folder)
     if manifest.status != RunStatus.RUNNING:
         return manifest
-    if is_process_alive(manifest.pid, manifest.process_started):
+    liveness = _determine_liveness(folder, manifest)
+    if liveness == ProcessLiveness.RUNNING_ELSEWHERE:
+        manifest.status = RunStatus.RUNNING_ELSEWHERE
+    if liveness.is_alive:
         return manifest
     manifest.status = RunStatus.KILLED
     for entry in manifest.stages.values():
@@ -339,6 +366,15 @@ def read_manifest(folder: Path) -> RunManifest:
                 message="the process of the run was killed",
             )
     return manifest
+
+
+def _determine_liveness(folder: Path, manifest: RunManifest) -> ProcessLiveness:
+    """Determine whether the process that executes a run is alive."""
+    if manifest.process is not None:
+        return determine_liveness(manifest.process, folder / RUN_LOCK_FILE)
+    if is_process_alive(manifest.pid, manifest.process_started):
+        return ProcessLiveness.RUNNING
+    return ProcessLiveness.DEAD
 
 
 def is_process_alive(pid: int, process_started: float | None = None) -> bool:

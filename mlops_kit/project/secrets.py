@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
 from mlops_kit.project.config.data import QuerySource, get_file_location
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.project.identity import TOKEN_VARIABLE
 from mlops_kit.project.loader import Project
 
 MIN_SECRET_CHARACTERS = 4  # a shorter value would be found inside ordinary words
@@ -55,7 +56,14 @@ def _list_connection_urls(config: ProjectConfig) -> dict[str, str]:
 def _list_declared_variables(config: ProjectConfig) -> list[str]:
     """Return the environment variables that are declared as secrets, tokens or alert URLs."""
     alert_urls = [sink.url_env for sink in config.alerts.sinks.values()]
-    return [*config.secrets, config.serve.token_env, config.dashboard.token_env, *alert_urls]
+    person_tokens = [TOKEN_VARIABLE] if config.people.tokens else []
+    return [
+        *config.secrets,
+        config.serve.token_env,
+        config.dashboard.token_env,
+        *person_tokens,
+        *alert_urls,
+    ]
 
 
 def list_secret_variables(project: Project) -> list[str]:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlops_kit.core.environment import get_user_name
 from mlops_kit.core.files import hash_json
 from mlops_kit.core.results import Verdict
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.db import approvals
+from mlops_kit.project.identity import identify_author
 from mlops_kit.project.loader import Project
 from mlops_kit.registry.models import SavedModel
 from mlops_kit.registry.store import connect_mlflow, mlflow
@@ -52,7 +52,7 @@ class VersionCandidate:
     as_of: Any
     is_draft: bool
 
-    def build_tags(self, verdicts: Iterable[Verdict]) -> dict[str, str]:
+    def build_tags(self, verdicts: Iterable[Verdict], author: str) -> dict[str, str]:
         """Build the tags of the version, in the form that ``ModelVersion.from_tags`` reads."""
         verdicts = list(verdicts)
         is_blocked = any(verdict.is_blocking for verdict in verdicts)
@@ -70,7 +70,7 @@ class VersionCandidate:
             "model_hash": self.model.model_hash,
             "features": json.dumps(self.features),
             "evidence_hash": hash_json(dict(self.artifact_hashes)),
-            "author": get_user_name(),
+            "author": author,
             "threshold": json.dumps(self.threshold),
             "classes": json.dumps(self.classes),
             "review": "failed" if is_blocked else "passed",
@@ -98,7 +98,7 @@ def register_version(
         ``version`` (a number as text, or None for a draft of an unregistered model),
         ``model_hash``, ``passed`` and ``outcome`` (a sentence).
     """
-    tags = candidate.build_tags(verdicts)
+    tags = candidate.build_tags(verdicts, identify_author(project.config.people))
     with connect_mlflow(project) as client:
         version = _find_registered_version(client, project, candidate.model)
         if not candidate.is_draft:

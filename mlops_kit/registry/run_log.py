@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlops_kit.core.lazy import pd
+from mlops_kit.project.identity import identify_author
 from mlops_kit.project.loader import Project
 from mlops_kit.project.run_manifest import RunManifest, StageEntry
 from mlops_kit.registry.models import SavedModel, save_model
@@ -14,6 +15,7 @@ from mlops_kit.registry.recipe import Recipe
 from mlops_kit.registry.store import connect_mlflow, ensure_experiment, mlflow
 from mlops_kit.registry.versions import sync_aliases
 
+_USER_TAG = "mlflow.user"
 # MLflow's status for the statuses of runs and stages; all others are FAILED.
 _MLFLOW_STATUS_BY_STATUS = {
     "succeeded": "FINISHED",
@@ -85,11 +87,13 @@ def log_training_run(
         **recipe.params,
         "threshold": recipe.threshold,
     }
+    # MLflow itself would take the user from the environment.
+    user_tags = {_USER_TAG: identify_author(project.config.people)}
     with connect_mlflow(project) as client:
         experiment_id = ensure_experiment(project, client)
         with mlflow.start_run(
             experiment_id=experiment_id,
-            tags=tags,
+            tags={**tags, **user_tags},
         ) as run:
             mlflow.log_params(params)
             mlflow.log_metrics({recipe.metric: recipe.score, "trials": recipe.trials})
@@ -99,6 +103,7 @@ def log_training_run(
                     experiment_id=experiment_id,
                     run_name=trial.name,
                     nested=True,
+                    tags=user_tags,
                 ):
                     mlflow.log_params(dict(trial.params))
                     mlflow.log_metric(recipe.metric, trial.score)
@@ -137,9 +142,10 @@ def log_pipeline_run(project: Project, manifest: RunManifest) -> dict[str, str]:
         MLflow's run ids by stage; the id of the parent run under ``run``.
     """
     ids = dict(manifest.mlflow)
+    user = identify_author(project.config.people)
     with connect_mlflow(project) as client:
         experiment_id = ensure_experiment(project, client)
-        parent_id = ids.get("run") or _create_parent_run(client, experiment_id, manifest)
+        parent_id = ids.get("run") or _create_parent_run(client, experiment_id, manifest, user)
         ids["run"] = parent_id
         client.set_tag(parent_id, "status", manifest.status)
         for name, entry in manifest.stages.items():
@@ -147,6 +153,7 @@ def log_pipeline_run(project: Project, manifest: RunManifest) -> dict[str, str]:
                 tags = {
                     "mlflow.parentRunId": parent_id,
                     "mlflow.runName": name,
+                    _USER_TAG: user,
                     "run": manifest.run,
                     "status": entry.status,
                 }
@@ -165,10 +172,12 @@ def _create_parent_run(
     client: mlflow.MlflowClient,
     experiment_id: str,
     manifest: RunManifest,
+    user: str,
 ) -> str:
     """Create the MLflow run of a pipeline run; return its id."""
     tags = {
         "mlflow.runName": manifest.run,
+        _USER_TAG: user,
         "run": manifest.run,
         "status": manifest.status,
         "sample": str(manifest.sample),

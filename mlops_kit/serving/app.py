@@ -169,7 +169,8 @@ async def _handle_http_error(request: Request, error: Any) -> Response:
 class _RootPathMiddleware:
     """ASGI middleware that says under which path a proxy offers the application.
 
-    uvicorn's option of this name expects that the proxy removes the path; here it may keep it.
+    ASGI's ``path`` contains ``root_path``. A proxy may keep the path or remove it; in that case it
+    is put back, without which mounted files are not found.
     """
 
     def __init__(self, app: ASGIApp, root_path: str) -> None:
@@ -179,6 +180,7 @@ class _RootPathMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self.root_path:
             scope = {**scope, "root_path": self.root_path}
+            scope["path"] = f"{self.root_path}{auth.get_route_path(scope)}"
         await self.app(scope, receive, send)
 
 

@@ -139,7 +139,7 @@ class AuthMiddleware:
 
 
 def get_route_path(scope: Scope) -> str:
-    """Return the path of a request without ``serve.root_path``, if the proxy has not removed it."""
+    """Return the path of a request without its ``root_path``, if it begins with that."""
     path: str = scope["path"]
     root_path: str = scope.get("root_path", "")
     if root_path and path.startswith(f"{root_path}/"):

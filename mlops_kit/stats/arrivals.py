@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from mlops_kit.core.lazy import np, scipy_stats
 
 _MAD_TO_STANDARD_DEVIATION = 1.4826  # of a normal distribution
+_MAX_DEVIATIONS = 3.5  # robust standard deviations beyond which a count is an outlier
+# Of fewer counts, the interval would have no end; feeds are more alike than that.
+_MIN_DEGREES_OF_FREEDOM = 4.0
 
 
 class CountInterval(NamedTuple):
@@ -18,74 +22,103 @@ class CountInterval(NamedTuple):
     high: int
 
 
-def estimate_dispersion(counts_by_phase: Sequence[Sequence[int]]) -> float:
+class Dispersion(NamedTuple):
+    """By how much counts vary beyond chance, and how well that is known.
+
+    The variance of a count with mean m is m + ``value`` · m², that of the negative binomial
+    distribution.
+    """
+
+    value: float = 0.0
+    degrees_of_freedom: float = math.inf
+
+
+def estimate_dispersion(
+    counts_by_phase: Sequence[Sequence[int]], overlapping_counts: int = 1
+) -> Dispersion:
     """Estimate by how much counts vary beyond chance, pooled over phases such as weekdays.
 
-    The variance of a count with mean m is modeled as m + d m², that of the negative binomial
-    distribution, and d is estimated from the median absolute deviation, so that a holiday or a
-    failure among the counts does not matter.
+    It is the variance of the counts relative to the median of their phase, less the variance by
+    chance. Outliers, such as a holiday or a failure, are left out: counts that deviate by more than
+    3.5 robust standard deviations.
 
     Parameters
     ----------
     counts_by_phase : sequence of sequence of int
         The counts of each phase.
+    overlapping_counts : int
+        Number of periods that a count is the sum of, where consecutive counts share all but one:
+        they say less than as many independent ones.
 
     Returns
     -------
-    float
-        The dispersion d, at least 0.
+    Dispersion
+        Its value is at least 0.
 
     References
     ----------
-    Rousseeuw & Croux, "Alternatives to the median absolute deviation", JASA 88 (1993), for the
-    constant; Hilbe, "Negative Binomial Regression" (2011), for the variance.
+    Hampel, "The breakdown points of the mean combined with some rejection rules", Technometrics 27
+    (1985); Hilbe, "Negative Binomial Regression" (2011), for the variance; Bartlett's formula for
+    the degrees of freedom of the variance of sums that overlap.
     """
-    residuals: list[float] = []
+    deviations: list[float] = []
     means = []
     phase_sizes = []
     for counts in counts_by_phase:
         center = float(np.median(counts)) if len(counts) > 1 else 0.0
         if center <= 0:
             continue
-        residuals.extend(abs(count / center - 1) for count in counts)
+        deviations.extend(count / center - 1 for count in counts)
         means.append(center)
         phase_sizes.append(len(counts))
-    if not residuals:
-        return 0.0
+    if not deviations:
+        return Dispersion(0.0, _MIN_DEGREES_OF_FREEDOM)
+    chance = float(np.mean(1 / np.asarray(means)))
+    sizes = np.abs(deviations)
     # The median of few counts is close to them, which makes their deviations too small.
     size = float(np.mean(phase_sizes))
     correction = size / (size - 1)
-    deviation = _MAD_TO_STANDARD_DEVIATION * float(np.median(residuals)) * correction
-    chance = float(np.mean(1 / np.asarray(means)))
-    return max(0.0, deviation**2 - chance)
+    robust_deviation = _MAD_TO_STANDARD_DEVIATION * float(np.median(sizes)) * correction
+    kept = sizes[sizes <= _MAX_DEVIATIONS * max(robust_deviation, np.sqrt(chance))]
+    free_count = max(1, len(kept) - len(means))
+    variance = float(np.sum(kept**2)) / free_count
+    shared = 1 - np.arange(1, overlapping_counts) / overlapping_counts
+    degrees_of_freedom = free_count / (1 + 2 * float(np.sum(shared**2)))
+    return Dispersion(
+        max(0.0, variance - chance),
+        max(_MIN_DEGREES_OF_FREEDOM, degrees_of_freedom),
+    )
 
 
-def predict_count(counts: Sequence[int], dispersion: float, coverage: float) -> CountInterval:
+def predict_count(counts: Sequence[int], dispersion: Dispersion, coverage: float) -> CountInterval:
     """Predict a further count from earlier ones of the same phase.
 
     The interval is that of a negative binomial distribution around the median, widened because the
-    median of few counts is uncertain itself.
+    median of few counts is uncertain itself, and because the dispersion is: by the ratio of the
+    quantiles of Student's t and of the normal distribution.
 
     Parameters
     ----------
     counts : sequence of int
         The earlier counts, at least one.
-    dispersion : float
+    dispersion : Dispersion
         By how much they vary beyond chance, see ``estimate_dispersion``.
     coverage : float
         Probability with which the count is inside of the interval.
 
     Examples
     --------
-    >>> predict_count([100, 100, 100, 100], dispersion=0.0, coverage=0.95)
+    >>> predict_count([100, 100, 100, 100], Dispersion(), coverage=0.95)
     CountInterval(low=78, expected=100.0, high=124)
     """
     expected = float(np.median(counts))
     if expected <= 0:
         return CountInterval(0, 0.0, 0)
-    # A median's variance is π/2 times that of a mean.
-    uncertainty = np.pi / 2 * (dispersion + 1 / expected) / len(counts)
-    size = 1 / (dispersion + uncertainty)
-    distribution = scipy_stats.nbinom(size, size / (size + expected))
     tail = (1 - coverage) / 2
+    ratio = scipy_stats.t.ppf(tail, dispersion.degrees_of_freedom) / scipy_stats.norm.ppf(tail)
+    relative_variance = dispersion.value * float(ratio) ** 2
+    # A median's variance is π/2 times that of a mean.
+    uncertainty = np.pi / 2 * (relative_variance + 1 / expected) / len(counts)
+    size = 1 / (relative_variance + uncertainty)
+    distribution = scipy_stats.nbinom(size, size / (size + expected))
     return CountInterval(int(distribution.ppf(tail)), expected, int(distribution.ppf(1 - tail)))

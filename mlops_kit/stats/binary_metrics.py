@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlops_kit.core.lazy import np
 from mlops_kit.core.tasks import predict_codes
 from mlops_kit.stats.calibration import assign_quantile_bins
-from mlops_kit.stats.metric_registry import register_metric
+from mlops_kit.stats.metric_registry import NoSkill, register_metric
 
 _CALIBRATION_BINS = 10
 
@@ -46,7 +46,13 @@ def compute_roc_auc(
     return float(pairs_in_order / (positive.sum() * negative.sum()))
 
 
-@register_metric("average_precision", "average precision", "binary", greater_is_better=True)
+@register_metric(
+    "average_precision",
+    "average precision",
+    "binary",
+    greater_is_better=True,
+    no_skill=NoSkill.INDEPENDENT,
+)
 def compute_average_precision(
     y: np.ndarray,
     score: np.ndarray,
@@ -121,7 +127,13 @@ def compute_calibration_error(
     return float(np.abs(weighted_errors).sum() / weights.sum())
 
 
-@register_metric("f1", "F1", "binary", greater_is_better=True)
+@register_metric(
+    "f1",
+    "F1",
+    "binary",
+    greater_is_better=True,
+    no_skill=NoSkill.INDEPENDENT,
+)
 def compute_f1(
     y: np.ndarray,
     score: np.ndarray,
@@ -140,7 +152,13 @@ def compute_f1(
     return float(2 * true_positives / rows_and_predictions)
 
 
-@register_metric("precision", "precision", "binary", greater_is_better=True)
+@register_metric(
+    "precision",
+    "precision",
+    "binary",
+    greater_is_better=True,
+    no_skill=NoSkill.INDEPENDENT,
+)
 def compute_precision(
     y: np.ndarray,
     score: np.ndarray,
@@ -155,7 +173,13 @@ def compute_precision(
     return float((weights * y * is_flagged).sum()) / flagged
 
 
-@register_metric("recall", "recall", "binary", greater_is_better=True)
+@register_metric(
+    "recall",
+    "recall",
+    "binary",
+    greater_is_better=True,
+    no_skill=NoSkill.INDEPENDENT,
+)
 def compute_recall(
     y: np.ndarray,
     score: np.ndarray,
@@ -167,7 +191,13 @@ def compute_recall(
     return float((weights * y * is_flagged).sum() / (weights * y).sum())
 
 
-@register_metric("accuracy", "accuracy", ("binary", "multiclass"), greater_is_better=True)
+@register_metric(
+    "accuracy",
+    "accuracy",
+    ("binary", "multiclass"),
+    greater_is_better=True,
+    no_skill=NoSkill.MAJORITY,
+)
 def compute_accuracy(
     y: np.ndarray,
     score: np.ndarray,

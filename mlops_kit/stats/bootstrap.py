@@ -14,13 +14,14 @@ in section 8.6, percentile intervals in chapter 13.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from mlops_kit.core.lazy import np
 from mlops_kit.core.results import Interval
 from mlops_kit.core.tasks import is_finite_score, summarize_score, to_score_array
-from mlops_kit.stats.metrics import METRICS, check_same_length
+from mlops_kit.stats.metrics import METRICS, MetricFunction, check_same_length
 
 MIN_BLOCKS = 5  # with fewer blocks an interval says little more than how many there are
 _INTERVAL_QUANTILES = (0.025, 0.975)
@@ -214,14 +215,45 @@ def compute_metric_intervals(
         ``value`` is None if the metric cannot be computed, ``low`` and ``high`` are None if nothing
         can be resampled.
     """
-    functions = {name: METRICS[name].function for name in names}
+    return compute_function_intervals(
+        {name: METRICS[name].function for name in names},
+        y,
+        score,
+        blocks,
+        draws,
+        seed,
+    )
+
+
+def bind_threshold(names: Iterable[str], threshold: float | None) -> dict[str, MetricFunction]:
+    """Return the functions of metrics, at a decision threshold; None: 0.5."""
+    return {name: partial(METRICS[name].function, threshold=threshold) for name in names}
+
+
+def compute_function_intervals(
+    functions: Mapping[str, MetricFunction],
+    y: Any,
+    score: Any,
+    blocks: Any = None,
+    draws: int = 500,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Compute functions of labels, scores and weights; see ``compute_metric_intervals``.
+
+    Parameters
+    ----------
+    functions : mapping of str to callable
+        Such as those of ``bind_threshold``.
+    y, score, blocks, draws, seed
+        See ``compute_metric_intervals``.
+    """
     aligned = _align_scores(y, [score], blocks)
     aligned_score = aligned.scores[0]
 
     def compute_metrics(weights: np.ndarray) -> dict[str, float]:
         values = {}
         for name, function in functions.items():
-            values[name] = function(aligned.y, aligned_score, None, weights)
+            values[name] = function(aligned.y, aligned_score, weights=weights)
         return values
 
     return bootstrap_statistics(

@@ -8,25 +8,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.extensions import (
     ExtensionKind,
     ExtensionRegistry,
+    convert_option,
     name_failing_extension,
 )
 from mlops_kit.core.lazy import np
-from mlops_kit.core.tasks import TASKS, is_finite_score, to_score_array
+from mlops_kit.core.tasks import TASKS, is_finite_score, predict_codes, to_score_array
 
 MetricFunction = Callable[..., float]
 DEFAULT_THRESHOLD = 0.5
 
 
+class NoSkill(StrEnum):
+    """Which model knows nothing, where its value depends on the rows.
+
+    Attributes
+    ----------
+    INDEPENDENT
+        Predicts each class as often as the model does, independently of the label: of precision
+        that is the share of positives, of recall the share of flagged rows.
+    MAJORITY
+        Predicts the most frequent class for every row; of accuracy that is the share of that class.
+    """
+
+    INDEPENDENT = "independent"
+    MAJORITY = "majority"
+
+
 class Metric(NamedTuple):
     """A registered metric; call its ``function(y, score, threshold, weights=None)``.
 
-    ``no_skill`` is the value of a model that knows nothing, such as 0.5 for ROC-AUC.
+    ``no_skill`` is the value of a model that knows nothing, such as 0.5 for ROC-AUC, or which model
+    that is.
     """
 
     name: str
@@ -34,7 +53,7 @@ class Metric(NamedTuple):
     tasks: tuple[str, ...]
     greater_is_better: bool
     function: MetricFunction
-    no_skill: float = 0.0
+    no_skill: float | NoSkill = 0.0
 
     def compute_gain(
         self,
@@ -44,15 +63,69 @@ class Metric(NamedTuple):
         """Compute how much better the first value is; positive means better for every metric."""
         return better - worse if self.greater_is_better else worse - better
 
-    def compute_scale(self, reference: float) -> float:
+    def compute_scale(
+        self,
+        reference: float,
+        no_skill: float | None = None,
+    ) -> float:
         """Compute what a change is compared with: the skill of the reference, or its loss.
 
         It is the distance of the reference from a model without skill; of an error or a loss,
         where less is better, it is the reference itself.
+
+        Parameters
+        ----------
+        reference : float
+            The value of the model.
+        no_skill : float, optional
+            That of a model without skill, from ``compute_no_skill``. Without it the registered
+            number counts, and 0 where it depends on the rows.
         """
-        if self.greater_is_better:
-            return abs(reference - self.no_skill)
-        return abs(reference)
+        if not self.greater_is_better:
+            return abs(reference)
+        if no_skill is None:
+            no_skill = 0.0 if isinstance(self.no_skill, NoSkill) else self.no_skill
+        return abs(reference - no_skill)
+
+    def compute_no_skill(
+        self,
+        y: np.ndarray,
+        score: np.ndarray,
+        threshold: float | None = None,
+        weights: np.ndarray | None = None,
+    ) -> float | None:
+        """Compute the value of a model without skill on these rows; None without rows.
+
+        Examples
+        --------
+        >>> y = np.array([1.0, 0.0, 0.0, 0.0])
+        >>> score = np.array([0.9, 0.6, 0.2, 0.1])
+        >>> METRICS["accuracy"].compute_no_skill(y, score)
+        0.75
+        >>> METRICS["precision"].compute_no_skill(y, score)
+        0.25
+        """
+        if not isinstance(self.no_skill, NoSkill):
+            return self.no_skill
+        y, score, weights = to_finite_arrays(y, score, weights)
+        if len(y) == 0:
+            return None
+        if threshold is None:
+            threshold = DEFAULT_THRESHOLD
+        class_count = 2 if score.ndim == 1 else score.shape[1]
+        predicted = score >= threshold if score.ndim == 1 else predict_codes(score)
+        shares = np.bincount(y.astype(int), weights, class_count) / weights.sum()
+        if self.no_skill is NoSkill.MAJORITY:
+            return float(shares.max())
+        predicted_shares = np.bincount(predicted.astype(int), weights, class_count)
+        # A row for each pair of a true and a predicted class, which counts with both shares.
+        codes = np.repeat(np.arange(class_count, dtype=float), class_count)
+        pair_scores = np.tile(np.eye(class_count), (class_count, 1))
+        if score.ndim == 1:
+            pair_scores = pair_scores[:, 1]
+        pair_weights = np.outer(shares, predicted_shares / weights.sum()).ravel()
+        value = self.function(codes, pair_scores, DEFAULT_THRESHOLD, pair_weights)
+        return value if math.isfinite(value) else None
 
 
 METRICS: ExtensionRegistry[Metric] = ExtensionRegistry(ExtensionKind.METRIC)
@@ -63,7 +136,7 @@ def register_metric(
     title: str,
     task: str | tuple[str, ...],
     greater_is_better: bool,
-    no_skill: float = 0.0,
+    no_skill: float | NoSkill | str = 0.0,
 ) -> Callable[[MetricFunction], MetricFunction]:
     """Return a decorator that registers a function as a metric.
 
@@ -80,9 +153,10 @@ def register_metric(
         The task that it is for, or several.
     greater_is_better : bool
         Whether a greater value is better.
-    no_skill : float
-        The value of a model that knows nothing, such as 0.5 for ROC-AUC. Monitoring measures drops
-        of a metric where greater is better from there.
+    no_skill : float or {"independent", "majority"}
+        The value of a model that knows nothing, such as 0.5 for ROC-AUC, or which model that is
+        where its value depends on the rows (``NoSkill``). Monitoring measures drops of a metric
+        where greater is better from there.
 
     Raises
     ------
@@ -106,6 +180,10 @@ def register_metric(
                 suggest_names(task_name, TASKS),
                 "correct the task where the metric is registered",
             )
+
+    no_skill_model = no_skill
+    if isinstance(no_skill_model, str):
+        no_skill_model = convert_option(NoSkill, no_skill_model, "model without skill")
 
     def register(function: MetricFunction) -> MetricFunction:
         def compute_on_finite_rows(
@@ -132,7 +210,7 @@ def register_metric(
             tasks,
             greater_is_better,
             compute_on_finite_rows,
-            no_skill,
+            no_skill_model,
         )
         METRICS.register(name, applies_to=tasks)(metric)
         return function

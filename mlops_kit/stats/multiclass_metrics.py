@@ -7,7 +7,7 @@ import math
 from mlops_kit.core.lazy import np
 from mlops_kit.core.tasks import predict_codes
 from mlops_kit.stats.binary_metrics import compute_calibration_error, compute_roc_auc
-from mlops_kit.stats.metric_registry import register_metric
+from mlops_kit.stats.metric_registry import NoSkill, register_metric
 
 
 def count_by_class(
@@ -32,7 +32,13 @@ def count_by_class(
     return sums.reshape(class_count, class_count)
 
 
-@register_metric("balanced_accuracy", "balanced accuracy", "multiclass", greater_is_better=True)
+@register_metric(
+    "balanced_accuracy",
+    "balanced accuracy",
+    "multiclass",
+    greater_is_better=True,
+    no_skill=NoSkill.INDEPENDENT,
+)
 def compute_balanced_accuracy(
     y: np.ndarray,
     score: np.ndarray,
@@ -47,7 +53,13 @@ def compute_balanced_accuracy(
     return float(recall.mean())
 
 
-@register_metric("f1_macro", "macro F1", "multiclass", greater_is_better=True)
+@register_metric(
+    "f1_macro",
+    "macro F1",
+    "multiclass",
+    greater_is_better=True,
+    no_skill=NoSkill.INDEPENDENT,
+)
 def compute_macro_f1(
     y: np.ndarray,
     score: np.ndarray,
@@ -62,7 +74,13 @@ def compute_macro_f1(
     return float(f1.mean())
 
 
-@register_metric("precision_macro", "macro precision", "multiclass", greater_is_better=True)
+@register_metric(
+    "precision_macro",
+    "macro precision",
+    "multiclass",
+    greater_is_better=True,
+    no_skill=NoSkill.INDEPENDENT,
+)
 def compute_macro_precision(
     y: np.ndarray,
     score: np.ndarray,
@@ -77,7 +95,13 @@ def compute_macro_precision(
     return _average_class_shares(confusion, confusion.sum(axis=0))
 
 
-@register_metric("recall_macro", "macro recall", "multiclass", greater_is_better=True)
+@register_metric(
+    "recall_macro",
+    "macro recall",
+    "multiclass",
+    greater_is_better=True,
+    no_skill=NoSkill.INDEPENDENT,
+)
 def compute_macro_recall(
     y: np.ndarray,
     score: np.ndarray,

@@ -41,7 +41,8 @@ class Alert:
     signal : str
         The name of the incident's signal, such as ``drift``; empty in a digest.
     severity : str
-        ``act`` or ``watch``.
+        ``act`` (critical) or ``watch`` (a warning), the values of ``IncidentSeverity``; in a
+        digest, the worst.
     title : str
         The title of the incident.
     sentence : str

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
 from mlops_kit.db.approvals import check_permission
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import AlertMuteRecord, AlertRecord, IncidentRecord
@@ -27,6 +27,7 @@ from mlops_kit.project.loader import Project
 from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.monitor.incidents import IncidentSeverity, IncidentSignal
 from mlops_kit.watch.alert_message import AlertEvent
+from mlops_kit.watch.signals import list_all_signal_names
 
 _MAX_UPDATES = 2  # between the opening and the closing of an incident
 _CLOSED_EARLY = "the incident was closed before the cooldown ended"
@@ -296,8 +297,10 @@ def mute_signal(
     Raises
     ------
     KitError
-        If there is no reason, the end is not in the future, or the person may not do this.
+        If there is no such signal, no reason, the end is not in the future, or the person may not
+        do this.
     """
+    _check_signal_name(project, signal)
     if not reason.strip():
         raise KitError(
             "a mute needs a reason",
@@ -322,6 +325,18 @@ def mute_signal(
     with open_transaction(project) as transaction:
         transaction.add(mute)
     return mute
+
+
+def _check_signal_name(project: Project, signal: str) -> None:
+    """Check that there can be incidents of a signal, or have been."""
+    statement = sa.select(IncidentRecord.signal).where(IncidentRecord.model == project.config.name)
+    known_names = {*list_all_signal_names(), *query_records(project, statement)}
+    if signal and signal not in known_names:
+        raise KitError(
+            f"there is no incident signal {signal!r}",
+            suggest_names(signal, known_names),
+            "name one of them, or none to mute all",
+        )
 
 
 def end_mutes(project: Project, signal: str, actor: str, as_of: datetime) -> int:

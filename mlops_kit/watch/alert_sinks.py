@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from typing import BinaryIO
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
@@ -27,6 +28,7 @@ from mlops_kit.watch.apprise_sink import send_to_service
 from mlops_kit.watch.time_limits import call_with_time_limit
 
 _MAX_ERROR_CHARACTERS = 500
+_MAX_COMPARED_BYTES = 100_000  # at the end of the file, where an alert would be that is sent again
 SINK_TIMEOUT_SECONDS = 30.0
 
 _SinkFunction = Callable[[Alert], None]
@@ -55,17 +57,34 @@ def register_alert_sink(name: str) -> Callable[[_SinkFunction], _SinkFunction]:
 
 @register_alert_sink("file")
 def append_to_file(alert: Alert) -> None:
-    """Append the alert to the project's file of alerts, as a line of JSON."""
+    """Append the alert to the project's file of alerts, as a line of JSON.
+
+    One that is there already is not appended again: the process that appended it was killed before
+    it noted so.
+    """
     values = asdict(alert)
     for place in ("project_folder", "alerts_file"):
         del values[place]
     line = json.dumps(values, ensure_ascii=False, sort_keys=True)
     alert.alerts_file.parent.mkdir(parents=True, exist_ok=True)
-    with alert.alerts_file.open("a", encoding="utf-8") as file:
+    with alert.alerts_file.open("ab+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # the monitor stage of a run may append as well
-        file.write(f"{line}\n")
+        newest_text = _read_newest_text(file)
+        is_repeated = f"{line}\n".encode() in newest_text
+        if alert.number and is_repeated:  # a test has no number
+            return
+        if newest_text and not newest_text.endswith(b"\n"):
+            file.write(b"\n")  # a process was killed while it wrote
+        file.write(f"{line}\n".encode())
         file.flush()
         os.fsync(file.fileno())
+
+
+def _read_newest_text(file: BinaryIO) -> bytes:
+    """Read the end of a file."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _MAX_COMPARED_BYTES))
+    return file.read()
 
 
 def call_sink(project: Project, name: str, alert: Alert) -> str:

@@ -2,15 +2,16 @@
 
 Each pass compares what has arrived with what had arrived at the same time of the same weekday in
 the weeks before, as the prediction log has it. Two weeks of log are needed; eight are used.
-Holidays are not known: a day without rows on which rows are usual is an incident until rows arrive
-again.
+Holidays are those of ``watch.holidays``: nothing is expected of them, and they say nothing about
+other days. On any other day without rows on which rows are usual, an incident is open until rows
+arrive again.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -23,14 +24,10 @@ from mlops_kit.db.tables import LabelRecord, PredictionRecord, WatchRecord
 from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor.incidents import IncidentSeverity, IncidentSignal
-from mlops_kit.stats.arrivals import CountInterval, estimate_dispersion, predict_count
+from mlops_kit.stats.arrivals import CountInterval, Dispersion, estimate_dispersion, predict_count
 from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.context import WatchContext
-
-NO_ROWS_SIGNAL = "no_rows"
-FEW_ROWS_SIGNAL = "few_rows"
-LATE_LABELS_SIGNAL = "late_labels"
-ARRIVAL_SIGNALS = (NO_ROWS_SIGNAL, FEW_ROWS_SIGNAL, LATE_LABELS_SIGNAL)
+from mlops_kit.watch.signals import FEW_ROWS_SIGNAL, LATE_LABELS_SIGNAL, NO_ROWS_SIGNAL
 
 HISTORY_WEEKS = 8
 _EXPECTATION_WEEKS = 4  # the newest ones, because the number of rows may grow or fall
@@ -38,7 +35,10 @@ _MIN_HISTORY_WEEKS = 2
 _DAYS_PER_WEEK = 7
 _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
-COVERAGE = 0.9999  # of the prediction intervals
+# Of the prediction intervals: a false alarm in 100 years of daily passes and one interval, were the
+# counts exactly as assumed.
+COVERAGE = 0.99995
+_VOLUME_DAYS = (1, 3, 7)  # a smaller reduction shows if it lasts
 _MAX_VOLUME_SHARE = 0.8  # of the expected rows: a smaller reduction is no incident
 _DELIVERY_SLACK = timedelta(hours=3)  # by which a delivery may be later than usual within a day
 _HOUR_CHARACTERS = len("2024-03-04T05")
@@ -68,7 +68,8 @@ class ArrivalLog:
     newest : datetime
         Event time of the newest row.
     config : ProjectConfig
-        With the time zone, in which weekdays and hours are compared, and the interval of passes.
+        With the time zone, in which weekdays and hours are compared, the interval of passes, and
+        the holidays.
     """
 
     def __init__(
@@ -85,6 +86,19 @@ class ArrivalLog:
         self.newest = newest
         self.zone = ZoneInfo(config.timezone)
         self.interval = config.watch.interval
+        self.holidays = {date.fromisoformat(day) for day in config.watch.holidays}
+
+    def find_end_of_holidays(self, start: datetime, end: datetime) -> datetime | None:
+        """Find where the last holiday within a period ends; None if there is none."""
+        if not self.holidays:
+            return None
+        day = (end - timedelta.resolution).astimezone(self.zone).date()
+        while day >= start.astimezone(self.zone).date():
+            if day in self.holidays:
+                next_day = datetime.combine(day + _DAY, datetime.min.time(), self.zone)
+                return next_day.astimezone(UTC)
+            day -= _DAY
+        return None
 
     def count(
         self,
@@ -129,7 +143,9 @@ class ArrivalLog:
         for days in range(1, HISTORY_WEEKS * _DAYS_PER_WEEK + 1):
             shifted_start = self._shift(start, days)
             shifted_end = self._shift(end, days)
-            if shifted_end <= start and shifted_start >= self.logged_from:
+            is_logged = shifted_start >= self.logged_from
+            has_holiday = self.find_end_of_holidays(shifted_start, shifted_end) is not None
+            if shifted_end <= start and is_logged and not has_holiday:
                 count = self.count(shifted_start, shifted_end, self._shift(known_by, days))
                 if shifted_start != start - days * _DAY:
                     # The clocks were changed in between, which the source of the rows may ignore.
@@ -143,7 +159,9 @@ class ArrivalLog:
         empty_weeks = sum(count == 0 for count in counts)
         if empty_weeks > (1 if len(counts) > _MIN_HISTORY_WEEKS + 1 else 0):
             return CountInterval(0, 0.0, 0)
-        dispersion = estimate_dispersion(counts_by_phase)
+        # Periods of several days overlap from one day to the next.
+        whole_days = max(1, round((end - start) / _DAY))
+        dispersion = estimate_dispersion(counts_by_phase, whole_days)
         return predict_count(counts[:_EXPECTATION_WEEKS], dispersion, COVERAGE)
 
 
@@ -196,6 +214,7 @@ def detect_missing_rows(log: ArrivalLog, as_of: datetime) -> str:
     """Detect that no row has arrived although rows usually have by now."""
     start = _floor_hour(log.newest) + _HOUR
     end = min(_floor_hour(as_of), start + _DAYS_PER_WEEK * _DAY)
+    start = log.find_end_of_holidays(start, end) or start
     if end <= start:
         return ""
     usual = log.predict(start, end, as_of)
@@ -209,19 +228,29 @@ def detect_missing_rows(log: ArrivalLog, as_of: datetime) -> str:
 
 
 def detect_few_rows(log: ArrivalLog, as_of: datetime) -> str:
-    """Detect that fewer rows arrived in the last day than usual on this weekday."""
+    """Detect that fewer rows arrived in the last day, or in several, than usual on these weekdays.
+
+    The last day has fewer than expected in any case, so that an incident ends with its cause.
+    """
     end = _floor_hour(as_of)
-    start = end - _DAY
-    usual = log.predict(start, end, as_of)
-    if usual is None:
-        return ""
-    rows = log.count(start, end, as_of)
-    if rows >= usual.low or rows >= _MAX_VOLUME_SHARE * usual.expected:
-        return ""
-    return (
-        f"{format_number(rows)} rows in the last day. On this weekday {_format_interval(usual)} "
-        "are usual."
-    )
+    for days in _VOLUME_DAYS:
+        start = end - days * _DAY
+        if log.find_end_of_holidays(start, end) is not None:
+            return ""
+        usual = log.predict(start, end, as_of)
+        if usual is None:
+            return ""
+        rows = log.count(start, end, as_of)
+        is_reduced = rows < _MAX_VOLUME_SHARE * usual.expected
+        if not is_reduced and days == 1:
+            return ""
+        if is_reduced and rows < usual.low:
+            period = "day. On this weekday" if days == 1 else f"{days} days. On these weekdays"
+            return (
+                f"{format_number(rows)} rows in the last {period} {_format_interval(usual)} are "
+                "usual."
+            )
+    return ""
 
 
 def _format_interval(usual: CountInterval) -> str:
@@ -327,7 +356,7 @@ def judge_labeled_day(today: LabeledDay, earlier_days: Sequence[LabeledDay]) -> 
     expected_labels = today.rows * usual.expected / 1000
     if today.rows == 0 or today.labeled >= _MAX_LABELED_SHARE * expected_labels:
         return True, ""
-    chance = predict_count([round(expected_labels)], 0.0, COVERAGE)
+    chance = predict_count([round(expected_labels)], Dispersion(), COVERAGE)
     if 1000 * today.share >= usual.low or today.labeled >= chance.low:
         return True, ""
     return True, (

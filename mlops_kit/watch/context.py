@@ -10,7 +10,6 @@ import sqlalchemy as sa
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.progress import ProgressReporter
-from mlops_kit.core.results import Interval
 from mlops_kit.data.source import SourceHistory
 from mlops_kit.db import approvals
 from mlops_kit.db.engine import query_records
@@ -19,6 +18,10 @@ from mlops_kit.db.tables import WindowRecord
 from mlops_kit.project.loader import Project
 from mlops_kit.registry import versions
 from mlops_kit.registry.versions import ModelVersion
+from mlops_kit.stages.monitor.reference_performance import (
+    ReferencePerformance,
+    accept_value,
+)
 from mlops_kit.watch.status import format_local_time
 from mlops_kit.watch.windows import ReferenceData, load_reference
 
@@ -75,7 +78,8 @@ class WatchContext:
         accepted = find_accepted_reference(self.project, version)
         if accepted is None:
             return reference
-        return reference._replace(performance=Interval(accepted.value))
+        reviewed = reference.performance or ReferencePerformance(None)
+        return reference._replace(performance=accept_value(reviewed, accepted.value))
 
     def list_monitored_windows(self) -> list[WindowRecord]:
         """List the windows monitored so far, in their order."""

@@ -4,37 +4,47 @@ A watch holds a lock on a file of the project, and a lease in the database that 
 seconds. The lock excludes a second process of the same machine, its containers included, and the
 kernel releases it when the process dies: a watch that was killed is replaced at once. The lease
 excludes a process that does not see the lock, such as one on another machine with the same
-database; one that died there is replaced when its lease has expired.
+database; one that died there is replaced when its lease has expired
+(``mlops_kit.core.process_identity`` decides who is dead).
+
+A watch that was replaced while it was stopped, such as on a machine that was suspended, stores
+nothing more: each of its transactions requires the lease before it is committed.
 
 Times of the lease are those of the database, so that clocks of machines need not agree.
 """
 
 from __future__ import annotations
 
-import os
-import platform
+import dataclasses
+import json
 import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import sqlalchemy as sa
-from filelock import FileLock, Timeout
 from sqlalchemy.orm import Session
 
+from mlops_kit.core import process_identity
 from mlops_kit.core.errors import RunFailedError
-from mlops_kit.db.engine import open_transaction
+from mlops_kit.core.process_identity import (
+    ProcessIdentity,
+    ProcessLiveness,
+    ProcessLock,
+    ProcessLockHeldError,
+)
+from mlops_kit.db.engine import guard_writes, open_transaction
 from mlops_kit.db.tables import WatchLeaseRecord
 from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.loader import Project
 
-LEASE_DURATION = timedelta(seconds=60)
-RENEWAL_INTERVAL = timedelta(seconds=15)
+LEASE_DURATION = process_identity.MAX_HEARTBEAT_AGE
+RENEWAL_INTERVAL = process_identity.HEARTBEAT_INTERVAL
 _LOCK_FILE = "watch.lock"
-_BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")  # of the kernel, which containers share
 _MAX_ERROR_CHARACTERS = 500
+_CONCERNS_LEASE = "concerns_lease"
 
 
 def get_database_time(transaction: Session) -> datetime:
@@ -50,10 +60,45 @@ def read_lease(project: Project) -> tuple[WatchLeaseRecord | None, datetime]:
         return current, get_database_time(transaction)
 
 
-def is_alive(lease: WatchLeaseRecord, database_time: datetime) -> bool:
-    """Whether a watch holds a lease, and has renewed it in time."""
-    seen_at = datetime.fromisoformat(lease.seen_at)
-    return lease.holder != "" and database_time - seen_at < LEASE_DURATION
+def get_lock_path(project: Project) -> Path:
+    """Return the file whose lock the watch of a project holds."""
+    return project.resolve_path(".mlops") / _LOCK_FILE
+
+
+def read_holder(lease: WatchLeaseRecord) -> ProcessIdentity:
+    """Read the process that holds a lease, or did so last."""
+    if lease.process_json:
+        return ProcessIdentity(**json.loads(lease.process_json))
+    # Stored by an earlier version: no process of this machine is known by it.
+    return ProcessIdentity(
+        host=lease.host,
+        boot_id="",
+        process_namespace="",
+        process_id=lease.process_id,
+        process_started=0.0,
+        lock_identity=lease.lock_identity,
+    )
+
+
+def determine_holder_liveness(
+    lease: WatchLeaseRecord,
+    database_time: datetime,
+    lock_path: Path | None,
+) -> ProcessLiveness:
+    """Determine whether a watch holds a lease and is alive.
+
+    Parameters
+    ----------
+    lock_path : Path or None
+        The file of its lock; None if this process holds that lock itself.
+    """
+    if lease.holder == "":
+        return ProcessLiveness.DEAD
+    return process_identity.determine_liveness(
+        read_holder(lease),
+        lock_path,
+        database_time - datetime.fromisoformat(lease.seen_at),
+    )
 
 
 class WatchLease:
@@ -61,13 +106,13 @@ class WatchLease:
 
     Parameters
     ----------
-    lock_identity : str
-        The kernel and the file of the lock that this process holds; empty if it holds none.
+    identity : ProcessIdentity
+        This process, with the lock that it holds.
     """
 
-    def __init__(self, project: Project, lock_identity: str) -> None:
+    def __init__(self, project: Project, identity: ProcessIdentity) -> None:
         self.project = project
-        self.lock_identity = lock_identity
+        self.identity = identity
         self.holder = uuid.uuid4().hex
         self._expires_at = datetime.now(UTC)
         self._stop = threading.Event()
@@ -83,25 +128,29 @@ class WatchLease:
         """
         expires_at = datetime.now(UTC) + LEASE_DURATION
         current, now = read_lease(self.project)
-        if current is not None and is_alive(current, now) and not self._has_died(current):
+        if current is not None and self._is_held(current, now):
             raise make_running_error(current, now)
         if not self._store(current, now):
             raise make_running_error(*read_lease(self.project))
         self._expires_at = expires_at
         self._thread.start()
 
-    def _has_died(self, current: WatchLeaseRecord) -> bool:
-        """Whether the holder is known to be dead: the kernel gave its lock to this process."""
-        return self.lock_identity != "" and current.lock_identity == self.lock_identity
+    def _is_held(self, current: WatchLeaseRecord, now: datetime) -> bool:
+        """Whether another watch holds the lease and is alive."""
+        own_lock = self.identity.lock_identity
+        if own_lock and own_lock == current.lock_identity:
+            return False  # the kernel gave its lock to this process
+        return determine_holder_liveness(current, now, None).is_alive
 
     def _store(self, current: WatchLeaseRecord | None, now: datetime) -> bool:
         """Store this process as the holder, unless another process does so at the same time."""
         record = WatchLeaseRecord(
             model=self.project.config.name,
             holder=self.holder,
-            host=platform.node(),
-            process_id=os.getpid(),
-            lock_identity=self.lock_identity,
+            host=self.identity.host,
+            process_id=self.identity.process_id,
+            lock_identity=self.identity.lock_identity,
+            process_json=json.dumps(dataclasses.asdict(self.identity)),
             acquired_at=format_timestamp(now),
             seen_at=format_timestamp(now),
         )
@@ -118,6 +167,7 @@ class WatchLease:
             host=record.host,
             process_id=record.process_id,
             lock_identity=record.lock_identity,
+            process_json=record.process_json,
             acquired_at=record.acquired_at,
             seen_at=record.seen_at,
         )
@@ -133,6 +183,7 @@ class WatchLease:
             .values(values)
         )
         with open_transaction(self.project) as transaction:
+            transaction.info[_CONCERNS_LEASE] = True
             updated = transaction.execute(statement)
             return bool(updated.rowcount)  # type: ignore[attr-defined]
 
@@ -163,12 +214,25 @@ class WatchLease:
         """
         if datetime.now(UTC) < self._expires_at or self.renew():
             return
-        raise RunFailedError(
-            "another watch of this project has taken over: this process did not run for more than "
-            f"{LEASE_DURATION.total_seconds():g} seconds",
-            "one watch at a time",
-            "leave it to the other one; mlops status names it",
+        raise make_replaced_error()
+
+    def require_held_in(self, transaction: Session) -> None:
+        """Check in a transaction that this process holds the lease until it is committed.
+
+        Raises
+        ------
+        RunFailedError
+            If another watch has taken over.
+        """
+        if transaction.info.get(_CONCERNS_LEASE):
+            return  # it changes the lease only if this process holds it
+        statement = (
+            sa.select(WatchLeaseRecord.holder)
+            .where(WatchLeaseRecord.model == self.project.config.name)
+            .with_for_update(read=True)
         )
+        if transaction.execute(statement).scalar() != self.holder:
+            raise make_replaced_error()
 
     def note_pass(self, error: str) -> None:
         """Record that a pass has ended, and the error with which it failed."""
@@ -192,33 +256,29 @@ class WatchLease:
             self._update(self.holder, holder="", seen_at=format_timestamp(now))
 
 
+def make_replaced_error() -> RunFailedError:
+    """Make the error of a watch that was replaced while it was stopped."""
+    return RunFailedError(
+        "another watch of this project has taken over: this process did not run for more than "
+        f"{LEASE_DURATION.total_seconds():g} seconds",
+        "one watch at a time",
+        "leave it to the other one; mlops status names it",
+    )
+
+
 def make_running_error(current: WatchLeaseRecord | None, now: datetime) -> RunFailedError:
     """Make the error of a second watch, which says where the first one runs."""
     place = ""
     if current is not None and current.holder:
         seconds = (now - datetime.fromisoformat(current.seen_at)).total_seconds()
-        place = (
-            f" on {current.host} (process {current.process_id}), last seen {max(0, seconds):.0f} "
-            "seconds ago"
-        )
+        holder = read_holder(current)
+        place = f" {holder.describe()}, last seen {max(0, seconds):.0f} seconds ago"
     return RunFailedError(
         f"another watch of this project is running{place}",
         "one watch at a time",
         "stop it first, or let it continue; if it was killed on another machine, try again in "
         f"{LEASE_DURATION.total_seconds():g} seconds",
     )
-
-
-def _identify_lock(path: Path) -> str:
-    """Identify the kernel that manages a lock, and its file."""
-    try:
-        boot_id = _BOOT_ID_FILE.read_text().strip()
-    except OSError:
-        import psutil
-
-        boot_id = f"{platform.node()} {psutil.boot_time():.0f}"
-    status = path.stat()
-    return f"{boot_id} {status.st_dev}:{status.st_ino}"
 
 
 @contextmanager
@@ -230,21 +290,17 @@ def hold_lease(project: Project) -> Iterator[WatchLease]:
     RunFailedError
         If another watch of the project is running.
     """
-    path = project.resolve_path(".mlops") / _LOCK_FILE
-    lock = FileLock(path)
-    lock_identity = ""
+    lock = ProcessLock(get_lock_path(project))
     try:
-        lock.acquire(timeout=0)
-        lock_identity = _identify_lock(path)
-    except NotImplementedError:
-        pass  # the file system has no locks: the lease alone decides
-    except Timeout as error:
+        identity = lock.acquire()
+    except ProcessLockHeldError as error:
         raise make_running_error(*read_lease(project)) from error
     try:
-        lease = WatchLease(project, lock_identity)
+        lease = WatchLease(project, identity)
         lease.acquire()
         try:
-            yield lease
+            with guard_writes(project, lease.require_held_in):
+                yield lease
         finally:
             lease.release()
     finally:

@@ -50,6 +50,9 @@ from mlops_kit.watch.retraining import (
 )
 from mlops_kit.watch.row_quarantine import check_window_for_faults
 from mlops_kit.watch.signals import (
+    BLOCKED_SIGNAL,
+    DRIFT_SIGNAL,
+    SCHEMA_SIGNAL,
     SignalTime,
     WindowEvidence,
     detect_registered_signals,
@@ -61,7 +64,6 @@ from mlops_kit.watch.windows import (
     analyze_unlabeled_window,
 )
 
-_BLOCKED_SIGNAL = "retraining_blocked"
 _PERFORMANCE_CHECKS = (REALIZED_PERFORMANCE_CHECK, CONCEPT_DRIFT_CHECK)
 
 
@@ -188,7 +190,7 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
         incident_lines = update_incidents(
             transaction,
             context.config,
-            {"drift", "schema", *list_signal_names(SignalTime.WINDOW_ENDED)},
+            {DRIFT_SIGNAL, SCHEMA_SIGNAL, *list_signal_names(SignalTime.WINDOW_ENDED)},
             signals,
             as_of,
             f"not observed {_format_window(context, start, end)}",
@@ -233,12 +235,11 @@ def _detect_signals(
     for text in earlier_texts[-incidents.RECENT_WINDOWS + 1 :]:
         recent_windows.append(WindowMonitoring.from_json(text))
     recent_windows.append(monitoring)
-    reference_value = reference.performance.value if reference.performance else None
     schema_verdicts = [verdict for verdict in monitoring.verdicts if verdict.check == "schema"]
     earlier_rows = [WindowMonitoring.read_row_count(text) for text in earlier_texts]
     evidence = evidence._replace(earlier_row_counts=earlier_rows)
     return [
-        *incidents.detect_costly_drift(recent_windows, reference_value, context.config),
+        *incidents.detect_costly_drift(recent_windows, reference.performance, context.config),
         *incidents.detect_proven_failures(schema_verdicts),
         *detect_registered_signals(evidence, SignalTime.WINDOW_ENDED),
     ]
@@ -423,7 +424,7 @@ def _detect_blocked_retraining(
         return []
     return [
         IncidentSignal(
-            _BLOCKED_SIGNAL,
+            BLOCKED_SIGNAL,
             incidents.IncidentSeverity.WARNING,
             "A retraining is blocked",
             sentence,
@@ -465,7 +466,7 @@ def _store_performance(
         incident_lines = update_incidents(
             transaction,
             context.config,
-            {_BLOCKED_SIGNAL, *list_signal_names(SignalTime.LABELS_DUE)},
+            {BLOCKED_SIGNAL, *list_signal_names(SignalTime.LABELS_DUE)},
             other_signals,
             as_of,
             f"not observed {period}",

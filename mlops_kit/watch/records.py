@@ -14,6 +14,7 @@ from typing import Any
 from mlops_kit.core.results import CheckOutcome, Interval, Table, Verdicts
 from mlops_kit.core.serialization import from_json_value, to_json_value
 from mlops_kit.stages.monitor.joint_cost import JointCost
+from mlops_kit.stages.monitor.reference_performance import ReferencePerformance
 from mlops_kit.stages.retrain.policy import RetrainingDecision
 from mlops_kit.stats.monitoring_tables import upgrade_monitoring_table
 
@@ -61,6 +62,12 @@ class WindowMonitoring:
         records of earlier versions.
     joint_cost : JointCost or None
         What the joint drift of all features costs; None where nothing drifted.
+    estimated_cost : Interval or None
+        Estimated cost of the decision on a row; None where the project states no costs, and in
+        records of earlier versions.
+    reference : ReferencePerformance or None
+        Reference performance at that time; None if there is none, and in records of earlier
+        versions.
     """
 
     rows: int
@@ -76,6 +83,8 @@ class WindowMonitoring:
     estimation_method: str = ""
     estimation_note: str = ""
     joint_cost: JointCost | None = None
+    estimated_cost: Interval | None = None
+    reference: ReferencePerformance | None = None
 
     def to_json(self) -> str:
         """Convert to the JSON text that the database stores."""
@@ -99,6 +108,8 @@ class WindowMonitoring:
             estimation_method=stored.get("estimation_method", ""),
             estimation_note=stored.get("estimation_note", ""),
             joint_cost=stored.get("joint_cost"),
+            estimated_cost=stored.get("estimated_cost"),
+            reference=stored.get("reference"),
         )
 
     @staticmethod

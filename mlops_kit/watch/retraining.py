@@ -32,6 +32,7 @@ from mlops_kit.watch.change_detection import find_suspected_change
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.records import WindowPerformance
 from mlops_kit.watch.row_quarantine import quarantine_faulty_days
+from mlops_kit.watch.signals import RETRAINING_SIGNAL
 from mlops_kit.watch.status import format_local_time
 
 _OPEN_STATUSES = (RETRAINING_DUE, RunStatus.WAITING_FOR_APPROVAL)
@@ -100,9 +101,9 @@ def follow_up_retrainings(context: WatchContext, as_of: datetime) -> None:
         run = context.project.reports_folder / retraining.run_id
         if not (run / run_manifest.MANIFEST_FILE).exists():
             continue
-        status = run_manifest.read_manifest(run).status
-        if status != RunStatus.WAITING_FOR_APPROVAL:
-            _record_outcome(context, retraining, status, retraining.run_id, as_of)
+        manifest = run_manifest.read_manifest(run)
+        if manifest.status != RunStatus.WAITING_FOR_APPROVAL and not manifest.is_running:
+            _record_outcome(context, retraining, manifest.status, retraining.run_id, as_of)
 
 
 def _run_retraining(context: WatchContext, retraining: RetrainingRecord, as_of: datetime) -> None:
@@ -172,7 +173,7 @@ def _record_outcome(
     A retraining without a new version is an incident, which the next successful one closes.
     """
     signal = incidents.IncidentSignal(
-        "retraining",
+        RETRAINING_SIGNAL,
         incidents.IncidentSeverity.WARNING,
         "A retraining made no new version",
         f"Run {run_id}: {status}.",
@@ -189,7 +190,7 @@ def _record_outcome(
         update_incidents(
             transaction,
             context.config,
-            {"retraining"},
+            {RETRAINING_SIGNAL},
             [] if status == RunStatus.SUCCEEDED else [signal],
             as_of,
             f"run {run_id}",

@@ -11,9 +11,12 @@ when a later window does not show it.
 
 from __future__ import annotations
 
+import inspect
+import traceback
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import NamedTuple
 
 from mlops_kit.core.extensions import (
@@ -25,9 +28,32 @@ from mlops_kit.core.extensions import (
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import pd
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.monitor.incidents import IncidentSeverity, IncidentSignal
 from mlops_kit.stats.arrivals import estimate_dispersion, predict_count
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
+
+NO_ROWS_SIGNAL = "no_rows"
+FEW_ROWS_SIGNAL = "few_rows"
+LATE_LABELS_SIGNAL = "late_labels"
+ARRIVAL_SIGNALS = (NO_ROWS_SIGNAL, FEW_ROWS_SIGNAL, LATE_LABELS_SIGNAL)
+RETRAINING_SIGNAL = "retraining"
+BLOCKED_SIGNAL = "retraining_blocked"
+DRIFT_SIGNAL = "drift"
+SCHEMA_SIGNAL = "schema"
+# Those that are not registered below.
+BUILT_IN_SIGNALS = frozenset(
+    {
+        DRIFT_SIGNAL,
+        SCHEMA_SIGNAL,
+        RETRAINING_SIGNAL,
+        BLOCKED_SIGNAL,
+        incidents.PROMOTION_STOP_SIGNAL,
+        incidents.FEED_FAULT_SIGNAL,
+        *incidents.PERFORMANCE_SIGNALS,
+        *ARRIVAL_SIGNALS,
+    }
+)
 
 _MIN_VOLUME_SHARE = 0.5  # of the usual rows of a window, while few windows are known
 _MAX_LOW_VOLUME_SHARE = 0.8  # of the usual rows: a smaller reduction is no incident
@@ -154,7 +180,7 @@ def detect_registered_signals(evidence: WindowEvidence, when: SignalTime) -> lis
             sentence = _evaluate_signal(signal, evidence)
         except Exception as error:  # of a plugin: the watch goes on, and an incident tells of it
             title = f"The incident signal {name!r} failed"
-            message = f"{describe_exception(error)}."
+            message = f"{describe_exception(error)} ({_find_line(signal.function, error)})."
             detected.append(IncidentSignal(name, IncidentSeverity.WARNING, title, message))
             continue
         if sentence:
@@ -167,6 +193,21 @@ def _evaluate_signal(signal: RegisteredSignal, evidence: WindowEvidence) -> str:
     if not isinstance(sentence, str):
         raise TypeError(f"it returned {sentence!r}; expected a sentence")
     return sentence
+
+
+def _find_line(function: _SignalFunction, error: BaseException) -> str:
+    """Find the line of a signal's file where it failed; that of its definition if it returned."""
+    code = inspect.unwrap(function).__code__
+    line = code.co_firstlineno
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename == code.co_filename and frame.lineno is not None:
+            line = frame.lineno
+    return f"{Path(code.co_filename).name}, line {line}"
+
+
+def list_all_signal_names() -> set[str]:
+    """List the names of all signals from which the watch opens incidents."""
+    return {*BUILT_IN_SIGNALS, *INCIDENT_SIGNALS}
 
 
 def list_signal_names(when: SignalTime) -> set[str]:

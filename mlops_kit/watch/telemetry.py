@@ -16,6 +16,7 @@ from mlops_kit.db.engine import open_transaction
 from mlops_kit.db.tables import AlertRecord, IncidentRecord, RetrainingRecord, WindowRecord
 from mlops_kit.project.loader import Project
 from mlops_kit.stages.monitor.incidents import IncidentSeverity
+from mlops_kit.watch.alert_list import AlertState
 from mlops_kit.watch.alert_message import SEVERITY_WORDS
 from mlops_kit.watch.liveness import read_watch_liveness
 
@@ -25,7 +26,6 @@ with import_from_extra("serve"):
     from prometheus_client.registry import Collector
 
 _LOOPBACK_ADDRESS = "127.0.0.1"
-_ALERT_STATES = ("sent", "pending", "withheld")
 
 
 class WatchCollector(Collector):
@@ -107,13 +107,14 @@ class WatchCollector(Collector):
     def _collect_alerts(self) -> Any:
         alerts = GaugeMetricFamily("mlops_watch_alerts", "Alerts by state", labels=["state"])
         state = sa.case(
-            (AlertRecord.withheld.is_not(None), "withheld"),
-            (AlertRecord.sent_at.is_not(None), "sent"),
-            else_="pending",
+            (AlertRecord.withheld.is_not(None), AlertState.WITHHELD.value),
+            (AlertRecord.sent_at.is_not(None), AlertState.SENT.value),
+            (AlertRecord.error != "", AlertState.FAILED.value),
+            else_=AlertState.WAITING.value,
         )
         counts = self._count(AlertRecord, state)
-        for name in _ALERT_STATES:
-            alerts.add_metric([name], counts.get(name, 0))
+        for name in AlertState:
+            alerts.add_metric([name.value], counts.get(name.value, 0))
         return alerts
 
 

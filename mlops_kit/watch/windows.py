@@ -22,7 +22,6 @@ from mlops_kit.core.tasks import (
     to_score_column,
 )
 from mlops_kit.data.column_kinds import infer_statistical_kind
-from mlops_kit.data.columns import ROW_ID, list_feature_columns
 from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.data.splitters import get_sampling_design
 from mlops_kit.project.artifacts import read_artifact
@@ -41,13 +40,20 @@ from mlops_kit.stages.monitor.drift_sides import (
 from mlops_kit.stages.monitor.drift_tests import SideWeights, make_side_weights
 from mlops_kit.stages.monitor.joint_cost import JointCost, estimate_joint_cost
 from mlops_kit.stages.monitor.performance_estimate import (
+    COST,
     OutcomeModel,
     WindowRows,
-    estimate_performance,
+    estimate_functions,
     fit_outcome_model,
+    list_window_functions,
 )
 from mlops_kit.stages.monitor.profile_scan import profile_parquet
-from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
+from mlops_kit.stages.monitor.realized import measure_labeled_rows
+from mlops_kit.stages.monitor.reference_performance import (
+    ReferencePerformance,
+    get_reference_performance,
+    select_held_out_rows,
+)
 from mlops_kit.stages.monitor.schema import check_schema
 from mlops_kit.stages.monitor.season import DriftHistory, mark_seasonal_drift
 from mlops_kit.stats.metrics import METRICS
@@ -70,7 +76,7 @@ class ReferenceData(NamedTuple):
     ----------
     rows : DataFrame
         The held-out rows: features, target and score.
-    performance : Interval or None
+    performance : ReferencePerformance or None
         Reference performance: the headline metric that the review measured.
     outcomes : OutcomeModel
         What the labels of new rows are drawn from, fitted on the held-out rows.
@@ -78,14 +84,17 @@ class ReferenceData(NamedTuple):
         The classes in the order of the version's codes; empty for a regression.
     history : DriftHistory or None
         The profile by day of the rows that the version was made from; None if rows have weights.
+    threshold : float or None
+        The decision threshold of the version.
     """
 
     feature_names: list[str]
     rows: pd.DataFrame
-    performance: Interval | None
+    performance: ReferencePerformance | None
     outcomes: OutcomeModel
     classes: tuple[Any, ...] = ()
     history: DriftHistory | None = None
+    threshold: float | None = None
 
 
 def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
@@ -110,22 +119,22 @@ def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
     table = read_artifact(run, known_artifacts["features"])
     held_out_scores = read_artifact(run, known_artifacts["held_out_scores"])
     quality = read_artifact(run, known_artifacts["metrics"])
-    keys = config.id or [ROW_ID]
-    role_names = (config.time, config.validation.group, config.weight)
-    roles = [name for name in role_names if name in table]
-    columns = list(dict.fromkeys([*keys, *roles, *list_feature_columns(config, table)]))
-    held_out_rows = table.loc[table["part"] == "test", columns].merge(
-        held_out_scores[[*keys, config.target, SCORE_COLUMN]], on=keys
-    )
+    held_out_rows = select_held_out_rows(table, held_out_scores, config)
     return ReferenceData(
         feature_names=list(version.features),
         rows=held_out_rows,
-        performance=get_reference_performance(quality, config),
+        performance=get_reference_performance(
+            quality,
+            config,
+            held_out_rows,
+            version.threshold,
+        ),
         outcomes=fit_outcome_model(held_out_rows, list(version.features), config),
         classes=version.classes,
         history=_profile_history(
             run / known_artifacts["features"].path, held_out_rows, version.features, config
         ),
+        threshold=version.threshold,
     )
 
 
@@ -187,10 +196,17 @@ def analyze_unlabeled_window(
         config,
         drift_design,
     )
-    estimated = estimate_performance(
+    estimates = estimate_functions(
         reference.outcomes,
-        WindowRows(predictions[SCORE_COLUMN], inputs, design),
+        WindowRows(
+            predictions[SCORE_COLUMN],
+            inputs,
+            design,
+            reference.threshold,
+        ),
+        list_window_functions(config, reference.threshold),
     )
+    estimated = estimates[config.headline_metric]
     verdicts = [
         check_schema(expected, current),
         alerts.check_feature_drift(drift_table, config),
@@ -208,6 +224,8 @@ def analyze_unlabeled_window(
         verdicts=Verdicts.from_verdicts(verdicts),
         rows_by_version=rows_by_version,
         joint_cost=_estimate_joint_cost(drift_table, estimated.interval, reference, inputs, config),
+        estimated_cost=estimates[COST].interval if COST in estimates else None,
+        reference=reference.performance,
     )
 
 
@@ -230,6 +248,7 @@ def _estimate_joint_cost(
         [name for name in reference.feature_names if name in reference.rows],
         config,
         get_row_weights(reference.rows, config),
+        reference.threshold,
     )
 
 
@@ -295,6 +314,7 @@ def _measure_drift_with_cost(
             drifted_columns,
             config,
             design.weights,
+            reference.threshold,
         )
     columns = table.data["column"]
     costs = [cost_by_column.get(column, math.nan) for column in columns]

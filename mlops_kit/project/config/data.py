@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, field_validator
 
 from mlops_kit.project.config.base import ConfigSection
-from mlops_kit.project.config.value_types import Duration, NameList, Share
+from mlops_kit.project.config.value_types import Day, Duration, NameList, Share
 
 DEFAULT_MAX_UNREADABLE_SHARE = 0.01
 
@@ -130,7 +130,7 @@ class ValidationConfig(ConfigSection):
         description="How often the random folds are drawn; a recipe's score is the mean over all "
         "of them. Folds in time order can only be formed once",
     )
-    excluded_days: list[Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]] = Field(
+    excluded_days: list[Day] = Field(
         default_factory=list,
         description="Days, such as 2013-07-04, whose rows neither train nor evaluate a model; a "
         "retraining of mlops watch adds those with faults of the feed",

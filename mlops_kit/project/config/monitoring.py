@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mlops_kit.project.config.base import ConfigSection
-from mlops_kit.project.config.value_types import Drop, Duration, NameList, Share
+from mlops_kit.project.config.value_types import Day, Drop, Duration, NameList, Share
 
 TestedKind = Literal["number", "category", "code", "boolean"]
 # The drift tests of this package by the kind of column they are for, the default first.
@@ -85,8 +85,9 @@ class MonitorConfig(ConfigSection):
     max_drop: Drop = Field(
         "10%",
         description="Maximum drop of the headline metric below the reference performance: a "
-        "number, or a share of the reference (of a score measured from a model without skill, so "
-        "from 0.5 for ROC-AUC), but at least from the reference to the worse end of its interval",
+        "number, or a share of the reference (of a score measured from a model without skill: 0.5 "
+        "for ROC-AUC, the share of the most frequent class for accuracy), but at least from the "
+        "reference to the worse end of its interval",
     )
     alerts_file: str = Field(
         "reports/alerts.jsonl",
@@ -269,6 +270,11 @@ class WatchConfig(ConfigSection):
         description="Address that is called after each pass, such as one of healthchecks.io, which "
         "raises an alarm when the calls stop; with /start before a pass and /fail after one that "
         "failed. ${NAME} is replaced by an environment variable. Empty: none",
+    )
+    holidays: list[Day] = Field(
+        default_factory=list,
+        description="Days, such as 2013-07-04, on which fewer rows may arrive than usual on their "
+        "weekday, in the project's time zone",
     )
     min_drifted_windows: int = Field(
         2,

@@ -52,9 +52,9 @@ class StageConfig(ConfigSection):
 
     notebook: str = Field("", description="The notebook, relative to the folder of notebooks")
     cwd: str = Field(
-        "",
-        description="Folder in which its kernel starts, relative to the project; empty: the "
-        "project's folder",
+        "project",
+        description="Folder in which its kernel starts: project, notebook (the folder of its "
+        "notebook), or another folder, relative to the project",
     )
     needs: NameList = Field(
         default_factory=list, description="Stages that must have succeeded before"

@@ -211,6 +211,7 @@ class ProjectConfig(ConfigSection):
         self._check_validation()
         self._check_names()
         self._check_stages()
+        self._check_people()
         return self
 
     def _check_task(self) -> None:
@@ -356,6 +357,13 @@ class ProjectConfig(ConfigSection):
                         f"expected {suggest_names(needed, self.stages)}"
                     )
         order_stages(self.stages)
+
+    def _check_people(self) -> None:
+        if self.people.tokens and self.dashboard.token_env:
+            raise ValueError(
+                "dashboard.token_env has no effect with people.identity: token, since each person "
+                "has a token; expected one of the two"
+            )
 
     def to_utc(self, timestamp: datetime) -> datetime:
         """Convert a timestamp to UTC; without a zone it is in the project's time zone."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.value_types import Duration, NameList
 
+TOKEN_HASH_PREFIX = "sha256:"  # noqa: S105 - not a token
+_TOKEN_HASH_PATTERN = re.compile(rf"{TOKEN_HASH_PREFIX}[0-9a-f]{{64}}")
 _PATH_PREFIX_PATTERN = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 
@@ -139,8 +142,18 @@ class DashboardConfig(ConfigSection):
 
 
 class PeopleConfig(ConfigSection):
-    """Who may decide; names are those of the operating system's users."""
+    """Who may decide; names are those of users, of tokens, or of the dashboards' provider."""
 
+    identity: Literal["system", "token"] = Field(
+        "system",
+        description="What identifies people: system, the user id of the operating system; or "
+        "token, a token for each person, where people share a user id",
+    )
+    tokens: dict[str, str] = Field(
+        default_factory=dict,
+        description="People with identity: token, each with the hash of their token: {NAME: "
+        "sha256:...}; mlops people token NAME makes one",
+    )
     approvers: NameList = Field(
         default_factory=list, description="Who may approve or reject a version; empty: everybody"
     )
@@ -148,3 +161,31 @@ class PeopleConfig(ConfigSection):
         default_factory=list, description="Who may roll back; empty: everybody"
     )
     four_eyes: bool = Field(False, description="The author of a version may not approve it")
+
+    @field_validator("tokens")
+    @classmethod
+    def check_token_hashes(cls, value: dict[str, str]) -> dict[str, str]:
+        """Accept one hash for each person."""
+        for name, token_hash in value.items():
+            if not _TOKEN_HASH_PATTERN.fullmatch(token_hash):
+                raise ValueError(
+                    f"the value of {name!r} is not the hash of a token; "
+                    f"expected the line that mlops people token {name} prints"
+                )
+        if len(set(value.values())) < len(value):
+            raise ValueError("two people have the same token; expected one for each person")
+        return value
+
+    @model_validator(mode="after")
+    def check_identity(self) -> PeopleConfig:
+        """Refuse tokens that are not used, and an identity that nobody can have."""
+        if self.identity == "token" and not self.tokens:
+            raise ValueError(
+                "identity: token, but there is no token; expected tokens: {NAME: sha256:...}, as "
+                "mlops people token NAME prints them"
+            )
+        if self.identity == "system" and self.tokens:
+            raise ValueError(
+                "tokens have no effect with identity: system; expected identity: token"
+            )
+        return self

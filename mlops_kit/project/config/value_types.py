@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
@@ -33,6 +33,12 @@ _TIMESTAMP_SCHEMA = {
         },
         {"type": "null"},
     ],
+}
+_DAY_SCHEMA = {
+    "title": "day",
+    "type": "string",
+    "pattern": r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$",
+    "examples": ["2013-07-04"],
 }
 _NAME_LIST_SCHEMA = {
     "title": "list of names",
@@ -129,6 +135,16 @@ def parse_timestamp(value: Any) -> datetime | None:
         raise ValueError("expected a date such as 2013-07-01, or 2013-07-01T06:00") from error
 
 
+def _check_day(value: Any) -> str:
+    """Check a day of the calendar."""
+    text = str(value)
+    try:
+        day = date.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a day of the calendar such as 2013-07-04") from error
+    return day.isoformat()
+
+
 def parse_size(value: Any) -> int:
     """Parse a size such as ``512MB`` into bytes.
 
@@ -147,6 +163,7 @@ def _to_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+Day = Annotated[str, BeforeValidator(_check_day), WithJsonSchema(_DAY_SCHEMA)]
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),

@@ -15,9 +15,12 @@ from mlops_kit.stages.monitor.drift_sides import (
     select_reference_and_current,
 )
 from mlops_kit.stages.monitor.realized import (
-    get_reference_performance,
     measure_performance_by_day,
     measure_realized_performance,
+)
+from mlops_kit.stages.monitor.reference_performance import (
+    get_reference_performance,
+    select_held_out_rows,
 )
 from mlops_kit.stages.monitor.schema import check_schema
 
@@ -32,6 +35,7 @@ __all__ = [
     "measure_drift",
     "measure_performance_by_day",
     "measure_realized_performance",
+    "select_held_out_rows",
     "select_reference_and_current",
     "summarize_monitoring",
 ]

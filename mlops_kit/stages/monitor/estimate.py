@@ -34,6 +34,13 @@ class _BinnedColumn(NamedTuple):
     reference_bins: np.ndarray
 
 
+class ReferenceMetric(NamedTuple):
+    """The headline metric on the labeled reference, and the decision threshold that it is for."""
+
+    value: float
+    threshold: float | None = None
+
+
 def _assign_bins(
     reference: pd.Series,
     current: pd.Series,
@@ -120,7 +127,7 @@ def estimate_drift_cost(
     current: pd.DataFrame,
     column: str,
     config: ProjectConfig,
-    reference_value: float,
+    reference_metric: ReferenceMetric,
     weights: SideWeights | None = None,
 ) -> tuple[float, float]:
     """Estimate what the drift of one column costs in the headline metric.
@@ -130,7 +137,7 @@ def estimate_drift_cost(
 
     Parameters
     ----------
-    reference_value : float
+    reference_metric : ReferenceMetric
         The headline metric on the reference as it is.
     weights : SideWeights, optional
         The weights of the rows of both sides.
@@ -164,10 +171,10 @@ def estimate_drift_cost(
     weighted_value = metric.function(
         reference[config.target].to_numpy(float),
         to_score_array(reference["score"]),
-        None,
+        reference_metric.threshold,
         row_weights,
     )
-    return -metric.compute_gain(weighted_value, reference_value), effective_share
+    return -metric.compute_gain(weighted_value, reference_metric.value), effective_share
 
 
 def estimate_drift_costs(
@@ -176,6 +183,7 @@ def estimate_drift_costs(
     columns: list[str],
     config: ProjectConfig,
     weights: SideWeights | None = None,
+    threshold: float | None = None,
 ) -> dict[str, float]:
     """Estimate what the drift of each of some columns costs; NaN where it is not known.
 
@@ -187,6 +195,8 @@ def estimate_drift_costs(
         The features of the window.
     weights : SideWeights, optional
         The weights of the rows of both sides.
+    threshold : float, optional
+        The decision threshold; 0.5 if there is none.
     """
     is_labeled = reference[config.target].notna().to_numpy()
     labeled = reference[is_labeled].reset_index(drop=True)
@@ -198,6 +208,7 @@ def estimate_drift_costs(
             config.headline_metric,
             labeled[config.target],
             labeled["score"],
+            threshold,
             weights=None if weights is None else weights.reference,
         )
     costs = {}
@@ -208,7 +219,7 @@ def estimate_drift_costs(
                 current,
                 column,
                 config,
-                reference_value,
+                ReferenceMetric(reference_value, threshold),
                 weights,
             )
             costs[column] = cost

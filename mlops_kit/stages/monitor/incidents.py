@@ -31,7 +31,7 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stages.monitor.joint_cost import JointCost
-from mlops_kit.stages.monitor.limits import compute_max_drop
+from mlops_kit.stages.monitor.limits import compute_bound
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import (
     CONCEPT_DRIFT_CHECK,
@@ -96,7 +96,7 @@ class MonitoredWindow(Protocol):
 
 def detect_costly_drift(
     windows: Sequence[MonitoredWindow],
-    reference: float | None,
+    reference: Interval | None,
     config: ProjectConfig,
 ) -> list[IncidentSignal]:
     """Detect drift that persists and costs performance, or an estimated drop, as one signal.
@@ -109,7 +109,7 @@ def detect_costly_drift(
     ----------
     windows : sequence of MonitoredWindow
         The monitored windows, the newest last.
-    reference : float or None
+    reference : Interval or None
         The reference performance.
 
     Returns
@@ -132,7 +132,7 @@ def detect_costly_drift(
     is_critical = _is_performance_drop(estimated.value, reference, config)
     sentence = (
         f"{_describe_drift_costs(ranked, joint_cost, config)} Estimated performance {estimated}, "
-        f"reference performance {format_number(reference)}."
+        f"reference performance {format_number(reference.value if reference else None)}."
     )
     severity = IncidentSeverity.CRITICAL if is_critical else IncidentSeverity.WARNING
     title = _make_drift_title(ranked["column"].tolist())
@@ -141,7 +141,7 @@ def detect_costly_drift(
 
 def _is_certainly_below(
     estimated: Interval,
-    reference: float | None,
+    reference: Interval | None,
     config: ProjectConfig,
 ) -> bool:
     """Whether all of the interval of an estimate is beyond the limit of a performance drop."""
@@ -152,15 +152,15 @@ def _is_certainly_below(
 
 def _is_performance_drop(
     value: float | None,
-    reference: float | None,
+    reference: Interval | None,
     config: ProjectConfig,
 ) -> bool:
     """Whether a value is beyond the limit of a performance drop; not if either is not known."""
     if value is None or reference is None:
         return False
     metric = METRICS[config.headline_metric]
-    max_drop = compute_max_drop(config.monitor.max_drop, metric, Interval(reference))
-    return metric.compute_gain(value, reference) < -max_drop
+    bound = compute_bound(config.monitor.max_drop, metric, reference)
+    return bound is not None and metric.compute_gain(value, bound) < 0
 
 
 def _describe_drift_costs(

@@ -57,6 +57,7 @@ def estimate_joint_cost(
     columns: list[str],
     config: ProjectConfig,
     reference_weights: np.ndarray | None = None,
+    threshold: float | None = None,
 ) -> JointCost | None:
     """Estimate what the joint drift of some columns costs in the headline metric.
 
@@ -70,6 +71,8 @@ def estimate_joint_cost(
         The features; those that either side lacks are left out.
     reference_weights : ndarray, optional
         The weights of the reference's rows.
+    threshold : float, optional
+        The decision threshold; 0.5 if there is none.
 
     Returns
     -------
@@ -108,8 +111,8 @@ def estimate_joint_cost(
     metric = METRICS[config.headline_metric]
     labels = labeled[config.target].to_numpy(float)
     scores = to_score_array(labeled["score"])
-    weighted_value = metric.function(labels, scores, None, weights)
-    reference_value = metric.function(labels, scores, None, base_weights)
+    weighted_value = metric.function(labels, scores, threshold, weights)
+    reference_value = metric.function(labels, scores, threshold, base_weights)
     cost = -metric.compute_gain(weighted_value, reference_value)
     return JointCost(float(cost) if np.isfinite(cost) else None, effective_rows, domain_auc)
 

@@ -1,15 +1,16 @@
 """How much of the headline metric may be lost before it counts as a performance drop.
 
 ``monitor.max_drop`` is a share of what the model achieves, such as ``10%``, or an absolute number.
-A share is taken of the metric's scale: the distance from a model without skill, or of an error or a
-loss its own size. It is never below the noise of the reference, which is the distance from its
-value to the worse end of its interval.
+A share is taken of the metric's scale: the distance from a model without skill (``NoSkill``), or of
+an error or a loss its own size. It is never below the noise of the reference, which is the distance
+from its value to the worse end of its interval.
 """
 
 from __future__ import annotations
 
 from mlops_kit.core.results import Interval
 from mlops_kit.project.config.value_types import parse_percentage
+from mlops_kit.stages.monitor.reference_performance import ReferencePerformance
 from mlops_kit.stats.metrics import Metric
 
 
@@ -27,7 +28,8 @@ def compute_max_drop(
     metric : Metric
         The headline metric.
     reference : Interval
-        The reference performance; without ends, its noise is not known and does not count.
+        The reference performance; without ends, its noise is not known and does not count. A
+        ``ReferencePerformance`` has the value of a model without skill on the same rows.
 
     Examples
     --------
@@ -43,7 +45,10 @@ def compute_max_drop(
         return setting
     if reference.value is None:
         return 0.0
-    share = parse_percentage(setting) * metric.compute_scale(reference.value)
+    no_skill = None
+    if isinstance(reference, ReferencePerformance):
+        no_skill = reference.no_skill
+    share = parse_percentage(setting) * metric.compute_scale(reference.value, no_skill)
     worse_end = reference.low if metric.greater_is_better else reference.high
     if worse_end is None:
         return share

@@ -24,6 +24,7 @@ from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval
 from mlops_kit.core.tasks import TASKS, is_finite_score, to_score_array
 from mlops_kit.data.splitters import get_sampling_design
+from mlops_kit.project.config.model import CostConfig
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor.column_values import to_numbers
 from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
@@ -37,6 +38,7 @@ from mlops_kit.stats.thresholds import compute_row_costs
 
 # Label noise adds to them, so that they are not those of the expected labels.
 _METRICS_RAISED_BY_NOISE = ("calibration_error", "classwise_calibration_error")
+COST = "cost"  # of the decision on a row, estimated beside the headline metric
 _MIN_FINITE_SHARE = 0.5  # of the draws, else there is no interval
 
 
@@ -208,19 +210,19 @@ def estimate_performance(
     return estimates[name]
 
 
-def estimate_cost(model: OutcomeModel, window: WindowRows) -> PerformanceEstimate:
-    """Estimate the mean cost of the decisions on a window without its labels.
+def make_cost_function(costs: CostConfig) -> MetricFunction:
+    """Make the function of the mean cost of the decisions on some rows, with a metric's arguments.
 
-    See ``estimate_performance``; the decisions are those at the window's threshold, or at 0.5 if it
-    has none.
+    >>> compute_cost = make_cost_function(CostConfig(false_alarm=1, miss=4))
+    >>> float(compute_cost([1, 0, 0, 1], [0.1, 0.9, 0.2, 0.8], 0.5))
+    1.25
     """
-    costs = model.config.cost
 
     def compute_cost(
         y: Any,
         score: Any,
-        threshold: float | None,
-        weights: Any,
+        threshold: float | None = None,
+        weights: Any = None,
     ) -> float:
         row_costs = compute_row_costs(
             y,
@@ -231,7 +233,21 @@ def estimate_cost(model: OutcomeModel, window: WindowRows) -> PerformanceEstimat
         )
         return float(np.average(row_costs, weights=weights))
 
-    return estimate_functions(model, window, {"cost": compute_cost})["cost"]
+    return compute_cost
+
+
+def list_window_functions(
+    config: ProjectConfig,
+    threshold: float | None,
+) -> dict[str, MetricFunction]:
+    """List what is estimated of every window: the headline metric, and ``cost`` if it is stated.
+
+    Only decisions with a threshold have a cost.
+    """
+    functions = {config.headline_metric: METRICS[config.headline_metric].function}
+    if threshold is not None and config.cost.model_fields_set:
+        functions[COST] = make_cost_function(config.cost)
+    return functions
 
 
 def estimate_functions(
@@ -239,7 +255,10 @@ def estimate_functions(
     window: WindowRows,
     functions: dict[str, MetricFunction],
 ) -> dict[str, PerformanceEstimate]:
-    """Estimate functions of labels, scores, threshold and weights; all use the same draws."""
+    """Estimate functions of labels, scores, threshold and weights; all use the same draws.
+
+    See ``estimate_performance``. A function is that of a metric, or one of ``make_cost_function``.
+    """
     scores = _convert_scores(window.scores)
     has_score = is_finite_score(scores)
     reason = ""

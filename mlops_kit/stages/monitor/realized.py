@@ -21,26 +21,13 @@ from mlops_kit.data.splitters import get_sampling_design
 from mlops_kit.data.target import encode_target
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor.limits import compute_bound
-from mlops_kit.stats.bootstrap import compute_metric_intervals
+from mlops_kit.stages.monitor.reference_performance import ReferencePerformance
+from mlops_kit.stats.bootstrap import bind_threshold, compute_function_intervals
 from mlops_kit.stats.metrics import METRICS, compute_metric
 
 REALIZED_COLUMNS = ["metric", "value", "low", "high", "rows", "reference", "limit"]
 _TITLE = "Realized performance"
 _TITLE_BY_DAY = "Realized performance by day"
-
-
-def get_reference_performance(evaluation: Table, config: ProjectConfig) -> Interval | None:
-    """Return the headline metric as the review measured it; None if it could not.
-
-    Parameters
-    ----------
-    evaluation : Table
-        The review's artifact ``metrics``.
-    """
-    interval = evaluation.to_intervals().get(config.headline_metric)
-    if interval is None or interval.value is None:
-        return None
-    return interval
 
 
 def _join_labels(
@@ -134,7 +121,12 @@ def measure_labeled_rows(
         As of ``measure_realized_performance``.
     """
     labeled = rows[rows[config.target].notna()]
-    intervals = _compute_metric_intervals(labeled, config, seed)
+    threshold = None
+    notes = []
+    if isinstance(reference, ReferencePerformance):
+        threshold = reference.threshold
+        notes.append(reference.describe_threshold())
+    intervals = _compute_metric_intervals(labeled, config, seed, threshold)
     table_rows = []
     for name, interval in intervals.items():
         reference_value = None
@@ -156,19 +148,21 @@ def measure_labeled_rows(
     data = pd.DataFrame(table_rows, columns=REALIZED_COLUMNS)
     data = data.astype(dict.fromkeys(("value", "low", "high", "reference", "limit"), float))
     unlabeled = len(rows) - len(labeled)
-    note = (
+    notes.insert(
+        0,
         f"{format_number(unlabeled)} of {format_number(len(rows))} scored rows have no label yet; "
-        "they are left out."
+        "they are left out.",
     )
     headline = intervals[config.headline_metric]
     sentence = _summarize_realized_performance(headline, len(labeled), config, reference)
-    return Table(_TITLE, sentence, data, notes=(note,))
+    return Table(_TITLE, sentence, data, notes=tuple(note for note in notes if note))
 
 
 def _compute_metric_intervals(
     labeled: pd.DataFrame,
     config: ProjectConfig,
     seed: int,
+    threshold: float | None,
 ) -> dict[str, Interval]:
     """Compute the headline metric and the training loss, with intervals that draw days or groups.
 
@@ -178,8 +172,8 @@ def _compute_metric_intervals(
     has_one_class = config.task == "binary" and labeled[config.target].nunique() < 2
     if labeled.empty or has_one_class:
         return dict.fromkeys(names, Interval(None))
-    return compute_metric_intervals(
-        names,
+    return compute_function_intervals(
+        bind_threshold(names, threshold),
         labeled[config.target].to_numpy(float),
         to_score_array(labeled["score"]),
         blocks=get_sampling_design(labeled, config),
@@ -214,11 +208,13 @@ def measure_performance_by_day(
     source_rows: pd.DataFrame,
     config: ProjectConfig,
     classes: Sequence[Any] = (),
+    threshold: float | None = None,
 ) -> Table:
     """Measure the headline metric by day, in the project's time zone.
 
     A single day is noisy: the line shows a trend or a break, the interval over all days decides.
-    Days on which the metric cannot be computed are left out.
+    Days on which the metric cannot be computed are left out. Rows count as predicted positive from
+    the decision threshold on, or from a score of 0.5 on if there is none.
     """
     scores = to_pandas(scores)
     source_rows = to_pandas(source_rows)
@@ -239,6 +235,7 @@ def measure_performance_by_day(
             headline,
             day_rows[config.target].to_numpy(float),
             to_score_array(day_rows["score"]),
+            threshold,
             weights=get_row_weights(day_rows, config),
         )
         table_rows.append((pd.Timestamp(str(day)), value, len(day_rows)))

@@ -50,6 +50,7 @@ from mlops_kit.stages.review.evidence import (
     join_scores_to_features,
     measure_refit_agreement,
     name_classes,
+    name_family,
 )
 from mlops_kit.stages.review.importance import compute_permutation_importance
 from mlops_kit.stages.review.model_card import (
@@ -94,6 +95,7 @@ __all__ = [
     "make_verdict",
     "measure_refit_agreement",
     "name_classes",
+    "name_family",
     "register_check",
     "register_reviewed_model",
     "render_model_card",

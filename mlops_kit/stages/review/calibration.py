@@ -117,11 +117,16 @@ def _compute_interval(
     return mean - half_width, mean + half_width
 
 
+def find_bins_outside(curve: pd.DataFrame) -> pd.Series:
+    """Find the bins in which the mean prediction is outside the interval of the mean label."""
+    return (curve["predicted"] < curve["low"]) | (curve["predicted"] > curve["high"])
+
+
 def _summarize_calibration(data: pd.DataFrame, labels_are_classes: bool) -> str:
     """Word the bin with the largest deviation, and how many bins are off."""
     deviation = (data["observed"] - data["predicted"]).abs()
     worst = data.iloc[int(deviation.to_numpy().argmax())]
-    is_outside = (data["predicted"] < data["low"]) | (data["predicted"] > data["high"])
+    is_outside = find_bins_outside(data)
     format_value = format_percent if labels_are_classes else format_number
     return (
         f"Largest deviation: predicted {format_value(float(worst['predicted']))}, observed "

@@ -42,6 +42,7 @@ from mlops_kit.stages.review.evidence import (
 from mlops_kit.stages.review.slices import SliceStatus
 from mlops_kit.stats.metrics import METRICS
 
+LINEAR_FAMILY = "linear"
 _MIN_ROWS_PER_CLASS = 10  # with fewer rows of the rarer class, metrics of two classes are unstable
 
 
@@ -247,9 +248,12 @@ def check_better_than_baseline(evidence: ReviewEvidence) -> Verdict:
     }[outcome]
     metric_title = METRICS[evidence.config.headline_metric].title
     baseline_title = BASELINE_TITLES[compared_baseline]
+    subject = "The model"
+    if evidence.family == LINEAR_FAMILY and compared_baseline == "baseline_linear":
+        subject = "The model, itself a linear model,"
     return make_verdict(
         outcome,
-        f"The model is {relation} {baseline_title}: "
+        f"{subject} is {relation} {baseline_title}: "
         f"gain in {metric_title} {gains[compared_baseline]}.",
         observed=f"gain {gains[compared_baseline]} over {baseline_title}",
         limit=f"> {format_number(min_gain)}",
@@ -304,7 +308,10 @@ def check_min_performance(evidence: ReviewEvidence) -> Verdict:
 
 @register_check("calibration", "Calibration error within its limit", CheckSeverity.WARNS)
 def check_calibration_error(evidence: ReviewEvidence) -> Verdict:
-    """Check the expected calibration error against its limit."""
+    """Check the expected calibration error against its limit.
+
+    It fails as well if the prediction is outside the interval in most bins of the curve.
+    """
     metric_name = TASKS[evidence.config.task].calibration_metric
     if not metric_name:
         return make_verdict(CheckOutcome.NOT_APPLICABLE, "This check applies to classes only.")
@@ -333,12 +340,21 @@ def check_calibration_error(evidence: ReviewEvidence) -> Verdict:
         outcome = CheckOutcome.FAILED
     else:
         outcome = CheckOutcome.CANNOT_TELL
+    observed = str(error)
+    sentence = (
+        f"Predicted and observed probability differ by {format_percent(error.value, 1)} on "
+        f"average (limit {format_percent(limit, 1)})"
+    )
+    bins = evidence.calibration_bins
+    if bins is not None and bins.outside > bins.total / 2:
+        outcome = CheckOutcome.FAILED
+        observed += f"; {bins.outside} of {bins.total} bins outside"
+        sentence += f"; in {bins.outside} of {bins.total} bins they differ by more than chance"
     return make_verdict(
         outcome,
-        f"Predicted and observed probability differ by {format_percent(error.value, 1)} on "
-        f"average (limit {format_percent(limit, 1)}).",
-        observed=str(error),
-        limit=f"≤ {format_number(limit)}",
+        f"{sentence}.",
+        observed=observed,
+        limit=f"≤ {format_number(limit)}, at most half of the bins outside",
         hint="use more training rows, or a model family of your own that calibrates its scores",
     )
 

@@ -18,12 +18,14 @@ from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.core.tasks import TASKS, to_score_array
 from mlops_kit.data.columns import ROW_ID
+from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.data.splitters import (
     describe_resampling_blocks,
     get_sampling_design,
     get_validation_scheme,
 )
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stages.review.calibration import compute_calibration_curve, find_bins_outside
 from mlops_kit.stats import bootstrap, metrics
 from mlops_kit.stats.refit_agreement import (
     ReferenceRefit,
@@ -76,6 +78,13 @@ class ChampionComparison(NamedTuple):
 NO_CHAMPION = ChampionComparison(None, "There is no champion yet.")
 
 
+class CalibrationBins(NamedTuple):
+    """The bins of the calibration curve, and in how many the prediction is outside the interval."""
+
+    outside: int
+    total: int
+
+
 class ReviewEvidence(NamedTuple):
     """Everything that a check may look at; made by `gather_evidence`.
 
@@ -107,6 +116,10 @@ class ReviewEvidence(NamedTuple):
         How closely the final model agrees with the evaluation model; None if it was not refitted.
     sample_rows : int
         Rows of the sample that the run was made from; 0 for all rows.
+    family : str
+        The model family of the evaluation model; empty if it is not known.
+    calibration_bins : CalibrationBins or None
+        How many bins of the calibration curve are off; None for a regression.
     """
 
     config: ProjectConfig
@@ -122,6 +135,8 @@ class ReviewEvidence(NamedTuple):
     champion_version: str = NO_CHAMPION.version
     sample_rows: int = 0
     classes: tuple[str, ...] = _CODES_AS_NAMES
+    family: str = ""
+    calibration_bins: CalibrationBins | None = None
 
 
 def join_scores_to_features(
@@ -343,7 +358,18 @@ def gather_evidence(
         champion_note=comparison.note,
         champion_version=comparison.version,
         sample_rows=config.sample,
+        calibration_bins=_count_calibration_bins(scores, config),
     )
+
+
+def _count_calibration_bins(scores: pd.DataFrame, config: ProjectConfig) -> CalibrationBins | None:
+    """Count the bins of the calibration curve in which the prediction is outside the interval."""
+    if not TASKS[config.task].has_classes:
+        return None
+    weights = get_row_weights(scores, config)
+    curve = compute_calibration_curve(scores[config.target], scores["score"], weights=weights)
+    bins = curve.to_frame()
+    return CalibrationBins(int(find_bins_outside(bins).sum()), len(bins))
 
 
 def describe_class_rows(evidence: ReviewEvidence, min_rows: int) -> str:
@@ -372,3 +398,8 @@ def name_classes(evidence: ReviewEvidence, classes: Sequence[Any]) -> ReviewEvid
     if not classes:
         return evidence
     return evidence._replace(classes=tuple(map(str, classes)))
+
+
+def name_family(evidence: ReviewEvidence, family: str) -> ReviewEvidence:
+    """Return the evidence with the model family, as the artifact ``recipe`` states it."""
+    return evidence._replace(family=family)

@@ -261,7 +261,11 @@ def summarize_key_numbers(
 
 
 def summarize_review(numbers: KeyNumbers, quality: Table, verdicts: Iterable[Verdict]) -> str:
-    """Summarize the stage: cost or performance, the comparison with the champion, what blocks."""
+    """Summarize the stage: cost or performance, the champion, and the worst finding.
+
+    The worst finding is what blocks the version; if nothing does, the most serious check that did
+    not pass.
+    """
     all_verdicts = Verdicts.from_verdicts(verdicts)
     sentences = [numbers.sentence]
     if quality.sentence != numbers.sentence:
@@ -275,8 +279,11 @@ def summarize_review(numbers: KeyNumbers, quality: Table, verdicts: Iterable[Ver
             and verdict.outcome != CheckOutcome.NOT_APPLICABLE
         ):
             sentences.append(verdict.sentence)
+    worst_reservation = all_verdicts.worst_reservation
     if blocking_sentences:
         sentences.append(f"Blocked by: {blocking_sentences[0]}")
-    else:
+    elif worst_reservation is None or worst_reservation.sentence in sentences:
         sentences.append("No check blocks it.")
+    else:
+        sentences.append(f"No check blocks it, with reservations: {worst_reservation.sentence}")
     return " ".join(sentences)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import logging
 import re
 import threading
-from contextlib import closing
-from typing import Any
+from contextlib import closing, suppress
+from typing import Any, ClassVar
 
 import httpx
+import psutil
 import pytest
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.dashboards import request_handlers, server
 from mlops_kit.db import approvals
 from mlops_kit.db.tables import ApprovalOutcome
+from mlops_kit.project.config.services import PeopleConfig
+from mlops_kit.project.identity import hash_person_token
 from mlops_kit.project.loader import Project
 from tests.support import sample_runs
 from tests.support.served_project import get_last_decision
@@ -318,6 +322,31 @@ def test_pages_work_behind_a_path_prefix_that_a_proxy_keeps_or_removes(
     assert 'href="/churn/"' in ann_session.get("/nowhere").text
 
 
+def find_kernels(project: Project) -> list[psutil.Process]:
+    """Find the processes of the server's kernels."""
+    kernels = []
+    for process in psutil.process_iter(["cmdline"]):
+        with suppress(psutil.Error):
+            is_kernel = "ipykernel_launcher" in (process.info["cmdline"] or [])
+            if is_kernel and process.environ().get("MLOPS_PROJECT") == str(project.root):
+                kernels.append(process)
+    return kernels
+
+
+def test_page_is_built_though_all_kernels_were_killed(
+    ann_session: httpx.Client, registered_project: Project
+) -> None:
+    assert "Model review" in ann_session.get("/review").text
+    kernels = find_kernels(registered_project)
+    assert kernels
+    for kernel in kernels:
+        kernel.kill()
+    psutil.wait_procs(kernels, timeout=30)
+    page = ann_session.get("/review").text
+    assert "<header class=top><b>Model review</b>" in page
+    assert 'id="history"' in page
+
+
 def test_public_address_needs_a_token_or_an_identity_provider(sample_project: Project) -> None:
     public = sample_project.with_values("test", dashboard={"base_url": "https://host.example/p"})
     assert public.config.dashboard.base_url == "https://host.example/p/"
@@ -348,7 +377,7 @@ def test_other_machines_need_a_token_or_an_identity_provider(
 )
 def test_invalid_identity_provider_is_an_error(name: str) -> None:
     with pytest.raises(KitError, match="the identity provider"):
-        server.load_identity_provider(name)
+        server.load_identity_provider(name, PeopleConfig())
 
 
 def test_taken_port_is_an_error() -> None:
@@ -361,6 +390,7 @@ def test_taken_port_is_an_error() -> None:
 def test_shared_token_from_elsewhere_identifies_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     class Handler:
         identity_provider = request_handlers.LocalIdentityProvider(token="sesame")
+        settings: ClassVar = {"people": PeopleConfig()}
 
     assert request_handlers.identify_person(Handler()).note == request_handlers.LOCAL_USER_NOTE
     monkeypatch.setattr(request_handlers.LocalIdentityProvider, "is_local", False)
@@ -380,6 +410,39 @@ def test_only_the_token_lets_in(typed: str, let_in: bool) -> None:
         is not None
     ) == let_in
     assert request_handlers.LocalIdentityProvider(token="").process_login_form(Handler()) is None
+
+
+@pytest.mark.parametrize(("presented", "person"), [("anna-token", "anna"), ("other", None)])
+def test_token_identifies_a_person(presented: str, person: str | None) -> None:
+    class Handler:
+        def get_argument(self, name: str, default: str) -> str:
+            return presented
+
+    people = PeopleConfig(identity="token", tokens={"anna": hash_person_token("anna-token")})
+    provider = server.load_identity_provider("", people)()
+    typed = provider.process_login_form(Handler())
+    sent = asyncio.run(provider.get_user_token(Handler()))
+    assert (typed and typed.username) == (sent and sent.username) == person
+
+
+def test_session_of_a_removed_person_ends() -> None:
+    people = PeopleConfig(identity="token", tokens={"anna": hash_person_token("anna-token")})
+    provider = server.load_identity_provider("", people)()
+    known = provider.user_to_cookie(request_handlers.User("anna"))
+    removed = provider.user_to_cookie(request_handlers.User("ben"))
+    assert provider.user_from_cookie(known) == request_handlers.User("anna")
+    assert provider.user_from_cookie(removed) is None
+
+
+def test_user_of_a_container_is_shown_as_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Handler:
+        identity_provider = request_handlers.LocalIdentityProvider(token="")
+        settings: ClassVar = {"people": PeopleConfig(four_eyes=True)}
+
+    monkeypatch.setattr(request_handlers.LocalIdentityProvider, "is_local", True)
+    monkeypatch.setenv("container", "podman")
+    person = request_handlers.identify_person(Handler())
+    assert person.note == request_handlers.CONTAINER_USER_NOTE
 
 
 def test_unknown_page_has_our_own_error_page(ann_session: httpx.Client) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -192,7 +193,7 @@ def test_repeated_pass_changes_nothing(watched_project: loader.Project, tmp_path
     assert watched.take_snapshot(project) == before
 
 
-def test_killed_watch_ends_like_an_uninterrupted_one(
+def test_of_two_watches_that_are_killed_one_ends_like_an_uninterrupted_one(
     watched_project: loader.Project, fresh_project: loader.Project
 ) -> None:
     command = [
@@ -207,14 +208,30 @@ def test_killed_watch_ends_like_an_uninterrupted_one(
         "--fast",
     ]
     environment = make_clean_environment()
-    for reached in (300, 800):  # it dies once so many rows are in the log, wherever it is then
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
-        while process.poll() is None and count_predictions(fresh_project) < reached:
+
+    for reached in (300, 800):  # they die once so many rows are in the log, wherever they are then
+        processes = [start(), start()]
+        while count_predictions(fresh_project) < reached:
+            assert any(process.poll() is None for process in processes)
             time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, process.communicate()[1].decode()
+        for process in processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+        codes = [process.wait() for process in processes]
+        assert -signal.SIGKILL in codes
+        assert set(codes) <= {-signal.SIGKILL, 1}
+        for process in processes:
+            error = process.communicate()[1].decode()
+            assert process.returncode != 1 or "another watch of this project is running" in error
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=120, check=False
     )

@@ -92,6 +92,34 @@ def test_late_labels_are_waited_for(project: loader.Project, tmp_path: Path) -> 
     assert get_champion(copy) == "1"
 
 
+def test_early_labels_that_are_biased_roll_nothing_back(
+    project: loader.Project, tmp_path: Path
+) -> None:
+    copy = loader.load_project(shutil.copytree(project.root, tmp_path / "biased"))
+    rows = pd.read_csv(copy.root / "t.csv")
+    _, champion = versions.load_champion(copy)
+    training_rows = rows[rows["at"] < "2024-01-31"].sample(frac=0.5, random_state=0)
+    challenger = clone(champion).fit(training_rows[watched.FEATURES], training_rows["y"])
+    losses = []
+    for model in (champion, challenger):
+        losses.append(abs(rows["y"] - model.predict_proba(rows[watched.FEATURES])[:, 1]))
+    # The labels that come first are those with which the new version looks worse.
+    is_early = losses[1] > losses[0]
+    in_window = rows["at"].between("2024-01-31", "2024-02-07")
+    assert 0.2 < is_early[in_window].mean() < 0.8
+    early_labels = rows["y"].astype(float).mask(in_window & ~is_early)
+    rows.assign(y=early_labels).to_csv(copy.root / "t.csv", index=False)
+    watched.register_next_version(copy, challenger, "2024-01-31 00:00:00+00:00")
+    replay_until(copy, "2024-02-09")
+    assert (get_champion(copy), list_stored_comparisons(copy)) == ("2", [])
+    rows.to_csv(copy.root / "t.csv", index=False)
+    replay_until(copy, "2024-02-10")
+    (stored,) = list_stored_comparisons(copy)
+    assert stored.comparison.rows == 7 * watched.ROWS_PER_DAY
+    assert not stored.comparison.is_worse
+    assert get_champion(copy) == "2"
+
+
 def test_worse_versions_are_rolled_back_and_two_stop_automatic_promotion(
     project: loader.Project,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import pwd
 import tempfile
 from pathlib import Path
 
@@ -53,10 +54,59 @@ def test_home_folder_of_another_user_is_not_used(
     assert Path.home().parent == tmp_path
 
 
-def test_known_user_keeps_name_and_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_known_user_keeps_home_and_is_not_renamed_by_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("LOGNAME", "ann")
     monkeypatch.setenv("HOME", str(tmp_path))
     environment.complete_environment()
-    assert environment.get_user_name() == "ann"
+    assert environment.get_user_name() == pwd.getpwuid(os.getuid()).pw_name != "ann"
     assert Path.home() == tmp_path
     assert not list(tmp_path.iterdir())
+
+
+def test_missing_home_folder_is_replaced(nameless: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nameless.setenv("HOME", "/nonexistent")
+    environment.complete_environment()
+    assert Path.home().parent == tmp_path
+
+
+def test_libraries_write_elsewhere_if_the_home_folder_is_read_only(
+    nameless: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nameless.setenv("HOME", "/")
+    nameless.setattr(os, "access", lambda path, mode: False)
+    nameless.setenv("IPYTHONDIR", "/chosen")
+    for name in ("JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR", "XDG_CACHE_HOME"):
+        nameless.setenv(name, "")
+        nameless.delenv(name)
+    environment.complete_environment()
+    assert Path.home() == Path("/")
+    assert os.environ["IPYTHONDIR"] == "/chosen"
+    assert Path(os.environ["JUPYTER_RUNTIME_DIR"]).parent.parent == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("variables", "cgroup", "expected"),
+    [
+        ({}, "0::/user.slice", False),
+        ({}, "9:cpu:/kubepods/pod1", True),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "0::/", True),
+    ],
+)
+def test_container_is_recognized(
+    variables: dict[str, str],
+    cgroup: str,
+    expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    for name in ("KUBERNETES_SERVICE_HOST", "container"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    file = tmp_path / "cgroup"
+    file.write_text(cgroup, encoding="utf-8")
+    monkeypatch.setattr(environment, "_FIRST_PROCESS_CGROUP", file)
+    monkeypatch.setattr(environment, "_CONTAINER_FILES", (tmp_path / ".dockerenv",))
+    assert environment.is_container() == expected

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,6 +18,7 @@ from mlops_kit import dashboards
 from mlops_kit.core.errors import KitError, NotAllowedError, RunFailedError
 from mlops_kit.core.extras import MissingExtraError
 from mlops_kit.core.formatting import format_number
+from mlops_kit.core.results import Interval
 from mlops_kit.dashboards import actions, monitoring_page
 from mlops_kit.dashboards.monitoring_charts import (
     ChartLayout,
@@ -32,10 +36,13 @@ from mlops_kit.dashboards.monitoring_head import (
 )
 from mlops_kit.dashboards.monitoring_page import MonitoringPage
 from mlops_kit.dashboards.monitoring_records import count_windows
+from mlops_kit.dashboards.rendering import Html
 from mlops_kit.dashboards.text_formats import format_clock_time, format_period
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import IncidentRecord, PredictionRecord, RetrainingRecord, WindowRecord
 from mlops_kit.project.loader import Project
+from mlops_kit.stages.monitor.limits import compute_bound
+from mlops_kit.stages.monitor.reference_performance import ReferencePerformance
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 from tests.support import sample_runs, watch_records
 from tests.support.page_text import read_text
@@ -125,6 +132,41 @@ def test_open_incident_is_a_warning_until_acknowledged(healthy_project: Project)
     )
     watch_records.write_incident(healthy_project, "act", "Concept drift")
     assert read_statement(healthy_project)[0] == "critical"
+
+
+def test_page_shows_one_state_while_the_watch_goes_on(
+    healthy_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_head = monitoring_page.build_monitoring_head
+
+    def build_head_then_write(*arguments: Any) -> Html:
+        head = build_head(*arguments)
+        watch_records.write_incident(healthy_project, "act", "Concept drift")
+        return head
+
+    monkeypatch.setattr(monitoring_page, "build_monitoring_head", build_head_then_write)
+    page = MonitoringPage(healthy_project)
+    assert "Concept drift" not in read_text(page.html())
+    monkeypatch.undo()
+    assert "Concept drift" in read_text(MonitoringPage(healthy_project).html())
+
+
+def test_page_is_built_again_if_a_run_changed_meanwhile(
+    healthy_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = next(healthy_project.reports_folder.glob("*/manifest.json"))
+    build_head = monitoring_page.build_monitoring_head
+    builds = []
+
+    def build_head_then_touch(*arguments: Any) -> Html:
+        builds.append(1)
+        if len(builds) == 1:
+            os.utime(manifest, (1, 1))
+        return build_head(*arguments)
+
+    monkeypatch.setattr(monitoring_page, "build_monitoring_head", build_head_then_touch)
+    MonitoringPage(healthy_project)
+    assert len(builds) == 2
 
 
 @pytest.mark.parametrize(
@@ -251,6 +293,30 @@ def test_endpoint_is_mentioned_once_it_has_made_predictions(healthy_project: Pro
     page = MonitoringPage(healthy_project)
     assert "5 min since the endpoint's last prediction" in read_activity(page)
     assert "endpoint 7 1" in read_text(page.panel("service"))
+
+
+def test_page_shows_the_limit_of_the_decision_the_threshold_and_the_estimated_cost(
+    healthy_project: Project,
+) -> None:
+    reference = ReferencePerformance(0.786, 0.726, 0.82, no_skill=0.5, threshold=0.3)
+    with open_transaction(healthy_project) as session:
+        record = session.scalars(
+            sa.select(WindowRecord).order_by(WindowRecord.start.desc())
+        ).first()
+        assert record is not None
+        monitoring = WindowMonitoring.from_json(record.monitoring_json)
+        record.monitoring_json = replace(
+            monitoring, reference=reference, estimated_cost=Interval(1.25, 1.1, 1.4)
+        ).to_json()
+    page = MonitoringPage(healthy_project)
+    # The noise of the reference, 0.06, is larger than 10% of its skill, 0.029.
+    bound = compute_bound(page.context.config.monitor.max_drop, page.context.metric, reference)
+    assert page.context.max_drop == pytest.approx(0.786 - bound) == pytest.approx(0.06)
+    assert "from a score of 0.300 on, the decision threshold" in read_text(page.panel("overview"))
+    performance = read_text(page.panel("performance"))
+    assert "from a score of 0.300 on, the decision threshold" in performance
+    assert "Estimated cost per flight" in performance
+    assert "1.25" in performance
 
 
 def test_heat_map_depth_is_effect_and_color_is_cost(healthy_project: Project) -> None:

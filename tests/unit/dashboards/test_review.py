@@ -45,8 +45,8 @@ def test_head_compares_the_version_with_the_champion(sample_project: Project) ->
     assert context.review.champion_version == "7"
     assert context.is_compared
     assert summarize_review(context) == (
-        "Errors cost $0.19 less per flight with version 8 than with version 7, and no check blocks "
-        "it."
+        "Errors cost $0.19 less per flight with version 8 than with version 7. No check blocks it, "
+        "with reservations: One slice may be weak."
     )
     assert describe_review_details(context) == (
         "Of the flights that it flags, 52% are late (version 7: 47%). 1 check cannot tell yet."
@@ -119,8 +119,8 @@ def test_difference_is_described_by_its_verdict(
 def test_first_version_is_described_on_its_own(sample_project: Project) -> None:
     page = ReviewPage(sample_project, "7")
     assert summarize_review(page.context) == (
-        "Version 7: errors cost $4.12 per flight with this model, $2.92 less than without one, and "
-        "no check blocks it."
+        "Version 7: errors cost $4.12 per flight with this model, $2.92 less than without one. "
+        "No check blocks it, with reservations: One slice may be weak."
     )
     assert describe_review_status(page.context.review) == ("good", "● In service")
     assert "Comparison with baselines" in page.html()
@@ -226,7 +226,7 @@ def test_a_blocking_check_disables_the_approval_with_a_reason(sample_project: Pr
     assert describe_review_status(review)[0] == "act"
     assert explain_blocked_approval(review) == "A check blocks it: wind is from the future."
     blocked = 'data-closed=1 title="A check blocks it: wind is from the future."'
-    assert blocked in page.head()
+    assert blocked in page.build_ready_head()
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_an_old_run_shows_what_it_stored(sample_project: Project) -> None:
     ]
     record_file.write_text(json.dumps(record))
     shown = read_text(ReviewPage(sample_project, "8").html())
-    assert "Version 8: a flight costs $4.17 with this model, and no check blocks it." in shown
+    assert "Version 8: a flight costs $4.17 with this model. No check blocks it" in shown
     assert "without a model: $7.04" in shown
     assert "an older version of mlops-kit made it" in shown
 

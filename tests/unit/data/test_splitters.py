@@ -181,6 +181,10 @@ def test_too_few_groups_are_an_error_with_their_number() -> None:
         ({"validation": {"group": "g"}, "known_later": {"g": "1d"}}, "under known_later"),
         ({"validation": {"test": "3d"}}, "validation.test is a duration"),
         ({"validation": {"excluded_days": ["2013-01-01"]}}, "excluded_days needs a time column"),
+        (
+            {"time": "t", "validation": {"excluded_days": ["2013-02-30"]}},
+            "'2013-02-30' is not a day of the calendar",
+        ),
         ({"split": {"test": 0.1}, "validation": {"test": 0.2}}, "validation.test is set twice"),
         ({"split": 3}, "validation: 3"),
         ({"weight": "y"}, "weight: the column 'y' is the target column"),

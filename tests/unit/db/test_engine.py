@@ -227,3 +227,24 @@ def test_approval_written_by_an_earlier_version_is_read(tmp_path: Path) -> None:
         "name the owner",
         "2024-01-01",
     )
+
+
+def test_snapshot_sees_one_state_of_the_database(project: loader.Project) -> None:
+    predictions_by_id = sa.select(PredictionRecord)
+    with open_transaction(project):
+        pass  # the database is created by the first one who opens it
+    with engine.open_snapshot(project):
+        with open_transaction(project) as writer:  # as another process commits
+            writer.add(make_prediction())
+        assert engine.query_records(project, predictions_by_id) == []
+        with engine.open_read_session(project) as session:
+            assert session.scalar(sa.select(sa.func.count()).select_from(PredictionRecord)) == 0
+    assert len(engine.query_records(project, predictions_by_id)) == 1
+
+
+def test_snapshot_without_a_database_reads_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mlops.yaml").write_text(YAML + "database: sqlite:///here.db\n")
+    made = loader.load_project(tmp_path)
+    with engine.open_snapshot(made):
+        assert engine.query_records(made, sa.select(PredictionRecord)) == []
+    assert not (tmp_path / "here.db").exists()

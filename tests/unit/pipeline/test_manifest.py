@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -12,12 +13,15 @@ from typing import Any
 
 import pytest
 
+from mlops_kit.core.errors import KitError
 from mlops_kit.core.files import read_json, write_json
+from mlops_kit.core.process_identity import MAX_HEARTBEAT_AGE
 from mlops_kit.pipeline import manifest
 from mlops_kit.project import loader
 from mlops_kit.project.run_manifest import (
     DISK_RESERVE_FILE,
     MANIFEST_FILE,
+    RUN_LOCK_FILE,
     SCHEMA_VERSION,
     GitStatus,
     RunStatus,
@@ -158,13 +162,52 @@ def test_process_that_reuses_the_id_of_a_dead_one_is_another(
     project: loader.Project, tmp_path: Path
 ) -> None:
     created = manifest.create_manifest(project, ["train"], "")
-    manifest.mark_run_started(tmp_path, created)
-    assert read_manifest(tmp_path).status == "running"
-    assert (tmp_path / DISK_RESERVE_FILE).stat().st_size > 10**5
-    assert created.process_started is not None
-    created.process_started -= 100
-    write_manifest(tmp_path, created)
+    with manifest.lock_run(tmp_path) as process:
+        manifest.mark_run_started(tmp_path, created, process)
+        assert read_manifest(tmp_path).status == "running"
+        assert (tmp_path / DISK_RESERVE_FILE).stat().st_size > 10**5
+        earlier = process.process_started - 100
+        created.process = dataclasses.replace(process, process_started=earlier)
+        write_manifest(tmp_path, created)
+        assert read_manifest(tmp_path).status == "killed"
+
+
+def test_run_in_another_container_is_running_elsewhere_until_its_lock_is_free(
+    project: loader.Project, tmp_path: Path
+) -> None:
+    created = manifest.create_manifest(project, ["train"], "")
+    with manifest.lock_run(tmp_path) as process:
+        foreign = dataclasses.replace(process, process_namespace="pid:[1]", process_id=1)
+        manifest.mark_run_started(tmp_path, created, foreign)
+        found = read_manifest(tmp_path)
+        assert (found.status, found.is_running) == ("running (elsewhere)", True)
+        assert not manifest.mark_run_killed(tmp_path)
+        with pytest.raises(KitError, match="being executed by another process"):
+            manifest.lock_run(tmp_path).__enter__()
+    assert manifest.mark_run_killed(tmp_path)
     assert read_manifest(tmp_path).status == "killed"
+
+
+def test_run_on_another_machine_is_killed_when_its_heartbeat_stops(
+    project: loader.Project, tmp_path: Path
+) -> None:
+    created = manifest.create_manifest(project, ["train"], "")
+    with manifest.lock_run(tmp_path) as process:
+        foreign = dataclasses.replace(process, boot_id="another", lock_identity="another 1:1")
+        manifest.mark_run_started(tmp_path, created, foreign)
+    # A lock of another machine need not be visible here.
+    assert read_manifest(tmp_path).status == "running (elsewhere)"
+    lock = tmp_path / RUN_LOCK_FILE
+    last_heartbeat = lock.stat().st_mtime - MAX_HEARTBEAT_AGE.total_seconds()
+    os.utime(lock, (last_heartbeat, last_heartbeat))
+    assert read_manifest(tmp_path).status == "killed"
+
+
+def test_process_is_stored_and_read_back(project: loader.Project, tmp_path: Path) -> None:
+    created = manifest.create_manifest(project, ["train"], "")
+    with manifest.lock_run(tmp_path) as process:
+        manifest.mark_run_started(tmp_path, created, process)
+        assert read_stored_manifest(tmp_path).process == process
 
 
 def test_status_is_described_with_its_detail() -> None:

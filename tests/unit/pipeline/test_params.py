@@ -141,6 +141,11 @@ def test_what_papermill_runs_is_accepted(
         ("n: int", "not set"),
         ("n, m = 1, 2", "(1, 2)"),
         ("n = !pwd", "..."),
+        ("n = 1\nif n:\n    n = 2", "if n:"),
+        ("n = 1\nn += 1", "n += 1"),
+        ("try:\n    n = 1\nexcept OSError:\n    pass", "try:"),
+        ("for n in range(3):\n    pass", "for n in range(3):"),
+        ("with open('x') as n:\n    pass", "with open('x') as n:"),
     ],
 )
 def test_default_that_the_notebook_computes_is_left_to_it(
@@ -488,6 +493,32 @@ def test_run_wide_value_has_the_origin_of_the_setting(tmp_path: Path) -> None:
         "seed": (0, "notebook"),
     }
     assert params.extract_values(found)["sample"] == 50
+
+
+@pytest.mark.parametrize(
+    ("cell", "type_name"), [("n = []\nn.append(1)", "list"), ("n = {}\nn['a'] = 1", "dict")]
+)
+def test_default_that_later_code_changes_is_left_to_the_notebook(
+    tmp_path: Path, cell: str, type_name: str
+) -> None:
+    found = parameter_cell.read_parameters(write_parameters_cell(tmp_path, cell))["n"]
+    assert isinstance(found.default, param_types.ComputedDefault)
+    assert (found.type, found.is_untyped) == (type_name, False)
+
+
+def test_value_whose_type_cannot_be_told_is_passed_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cell = "from datetime import date\nday = date(2024, 2, 29)\nlimits = (1, 2)\nn = None"
+    given_values = {"day": UntypedText("2025-01-01"), "limits": [3, 4], "n": 5}
+    values = resolve_with_origins(tmp_path, given_values, cell=cell)
+    assert {name: value for name, (value, _) in values.items()} == {
+        "day": "2025-01-01",
+        "limits": [3, 4],
+        "n": 5,
+    }
+    warned = [record.getMessage().split()[0] for record in caplog.records]
+    assert warned == ["one.day", "one.limits"]
 
 
 def test_unknown_name_suggests_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,4 +215,19 @@ def test_index_shows_checks_with_sentence_observed_value_and_hint(page: str) -> 
 def test_index_shows_the_origin_of_the_run(page: str) -> None:
     assert "<dt>commit</dt><dd>0123456789 with uncommitted changes</dd>" in page
     assert "<dt>note</dt><dd>a &lt;note&gt;</dd>" in page
-    assert "<dt>as of, until</dt><dd>2024-01-01 00:00, 2024-02-01 00:00</dd>" in page
+    assert "<dt>as of, until</dt><dd>2024-01-01 00:00, 2024-02-01 00:00 (UTC)</dd>" in page
+
+
+def test_index_shows_times_in_the_time_zone_of_the_project(tmp_path: Path) -> None:
+    manifest = RunManifest(
+        run="r",
+        status=RunStatus.SUCCEEDED,
+        started="2024-07-02T01:30:00+00:00",
+        as_of="2024-07-01T04:00:00+00:00",
+        until="2024-08-01T04:00:00+00:00",
+        timezone="America/New_York",
+    )
+    page = report.write_run_index(tmp_path, manifest).read_text(encoding="utf-8")
+    assert "made 2024-07-01 21:30 America/New_York" in page
+    assert "as of 2024-07-01, until 2024-08-01" in page
+    assert "<dd>2024-07-01 00:00, 2024-08-01 00:00 (America/New_York)</dd>" in page

@@ -410,7 +410,10 @@ def test_endpoint_works_behind_a_path_prefix(copied: loader.Project) -> None:
             links = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
             assert links
             assert all(link.startswith("/churn-api/") for link in links)
-            assert all(client.get(link).status_code == 200 for link in links)
+            for link in links:
+                assert client.get(link).status_code == 200
+                # What the server is asked for by a proxy that removes the prefix.
+                assert client.get(link.removeprefix("/churn-api")).status_code == 200
             assert "'/churn-api/openapi.json'" in page.replace('"', "'")
             document = client.get(f"{prefix}/openapi.json").json()
             assert document["servers"] == [{"url": "/churn-api"}]

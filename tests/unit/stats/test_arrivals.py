@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mlops_kit.stats.arrivals import estimate_dispersion, predict_count
+from mlops_kit.stats.arrivals import Dispersion, estimate_dispersion, predict_count
 
 
 def draw_counts(
@@ -23,7 +23,8 @@ def test_dispersion_is_found(mean: float, dispersion: float) -> None:
     rng = np.random.default_rng(1)
     estimates = []
     for _ in range(50):
-        estimates.append(estimate_dispersion(draw_counts(rng, mean, dispersion, (7, 8)).tolist()))
+        counts = draw_counts(rng, mean, dispersion, (7, 8)).tolist()
+        estimates.append(estimate_dispersion(counts).value)
     assert np.mean(estimates) == pytest.approx(dispersion, rel=0.4, abs=0.005)
 
 
@@ -33,7 +34,8 @@ def test_a_failure_among_the_counts_does_not_matter() -> None:
     with_failures = counts.copy()
     with_failures[:3, 0] = 0
     before = estimate_dispersion(counts.tolist())
-    assert estimate_dispersion(with_failures.tolist()) == pytest.approx(before, abs=0.01)
+    after = estimate_dispersion(with_failures.tolist())
+    assert after.value == pytest.approx(before.value, abs=0.003)
     assert predict_count([0, *counts[0]], before, 0.99).low > 500
 
 
@@ -49,11 +51,27 @@ def test_interval_covers_a_further_count() -> None:
 
 
 def test_interval_of_many_equal_counts_is_that_of_poisson() -> None:
-    interval = predict_count([100] * 10_000, 0.0, 0.99)
+    interval = predict_count([100] * 10_000, Dispersion(), 0.99)
     low, high = stats.poisson.ppf([0.005, 0.995], 100)
     assert (interval.low, interval.high) == (low, high)
 
 
 def test_no_rows_predict_none() -> None:
-    assert predict_count([0, 0, 3], 0.1, 0.99) == (0, 0.0, 0)
-    assert estimate_dispersion([[0, 0], [], [4]]) == 0.0
+    assert predict_count([0, 0, 3], Dispersion(0.1, 9), 0.99) == (0, 0.0, 0)
+    assert estimate_dispersion([[0, 0], [], [4]]).value == 0.0
+
+
+def test_interval_of_a_dispersion_that_is_uncertain_is_wider() -> None:
+    counts = [900, 1000, 1100, 1000]
+    lows = [predict_count(counts, Dispersion(0.01, free), 0.999).low for free in (4, 20, 400)]
+    assert lows == sorted(lows)
+    assert lows[0] < lows[-1] - 100
+
+
+def test_sums_that_overlap_have_fewer_degrees_of_freedom() -> None:
+    counts = draw_counts(np.random.default_rng(4), 1000, 0.01, (7, 8)).tolist()
+    alone = estimate_dispersion(counts)
+    overlapping = estimate_dispersion(counts, overlapping_counts=3)
+    factor = 1 + 2 * ((2 / 3) ** 2 + (1 / 3) ** 2)  # Bartlett's formula
+    assert overlapping.degrees_of_freedom == pytest.approx(alone.degrees_of_freedom / factor)
+    assert overlapping.value == alone.value

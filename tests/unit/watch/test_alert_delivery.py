@@ -133,6 +133,27 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], None]:
     return set_ahead
 
 
+def test_alert_that_was_appended_and_not_noted_is_not_appended_again(project: Project) -> None:
+    observe(project, START, WARNING)
+    send_alerts(project, START)
+    with open_transaction(project) as transaction:  # as if the process had been killed in between
+        transaction.execute(sa.update(AlertRecord).values(sent_at=None))
+    assert send_alerts(project, START) == []
+    assert read_alerts_file(project) == [("opened", "watch", "By much.")]
+    path = project.root / "reports" / "alerts.jsonl"
+    path.write_text(path.read_text() + '{"event": "clo')  # killed while it wrote
+    observe(project, START + DAY)
+    send_alerts(project, START + DAY)
+    assert path.read_text().splitlines()[1] == '{"event": "clo'
+    assert json.loads(path.read_text().splitlines()[2])["event"] == "closed"
+
+
+def test_test_alerts_are_all_appended(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alert_delivery, "current_timestamp", lambda: "2024-03-04T00:00:00+00:00")
+    assert [alert_delivery.send_test_alert(project, "file") for _ in range(2)] == ["", ""]
+    assert [event for event, _, _ in read_alerts_file(project)] == ["test", "test"]
+
+
 def test_alert_waits_until_its_sink_works_and_others_are_not_affected(
     tmp_path: Path, pager: Pager, later: Callable[[timedelta], None]
 ) -> None:

@@ -196,6 +196,9 @@ def test_mute_needs_a_reason_a_future_and_a_person_who_may(tmp_path: Path) -> No
         alert_queue.mute_signal(project, "drift", START, "Ada", "x")
     with pytest.raises(NotAllowedError):
         alert_queue.mute_signal(project, "drift", tomorrow, "Bob", "x")
+    with pytest.raises(KitError, match="there is no incident signal 'drfit'") as raised:
+        alert_queue.mute_signal(project, "drfit", tomorrow, "Ada", "x")
+    assert "'drift' (of: " in str(raised.value)
     alert_queue.mute_signal(project, "drift", tomorrow, "Ada", "x")
     assert [m.signal for m in alert_queue.list_active_mutes(project, datetime.now(UTC))] == [
         "drift"

@@ -39,7 +39,7 @@ WEEKDAYS = (1.0, 1.05, 1.0, 0.95, 1.1, 0.0, 0.0)
 
 
 class Feed:
-    """Rows by hour, with a weekly pattern and days that vary by a tenth.
+    """Rows by hour, with a weekly pattern and days that vary, by a tenth unless told otherwise.
 
     They are scored by the next pass; with a delay, those of a day are delivered together so many
     hours after its end.
@@ -52,12 +52,14 @@ class Feed:
         week: Sequence[float] = EVERY_DAY,
         interval: timedelta = DAY,
         delay: timedelta | None = None,
+        day_effect: float = 0.1,
     ) -> None:
+        shape = day_effect**-2
         rng = np.random.default_rng(7)
         self.interval = interval
         self.batches = []
         for day in range(days):
-            level = rows_per_day * week[day % 7] * rng.gamma(100, 0.01)
+            level = rows_per_day * week[day % 7] * rng.gamma(shape, 1 / shape)
             for hour in range(24):
                 rows = int(rng.poisson(level * (1.5 if 7 <= hour < 19 else 0.5) / 24))
                 time = START + day * DAY + hour * HOUR
@@ -66,7 +68,12 @@ class Feed:
                 if rows:
                     self.batches.append(ArrivalBatch(time, START + passes * interval, rows))
 
-    def make_log(self, as_of: datetime, stop: datetime | None = None) -> ArrivalLog:
+    def make_log(
+        self,
+        as_of: datetime,
+        stop: datetime | None = None,
+        holidays: Sequence[str] = (),
+    ) -> ArrivalLog:
         known = []
         for batch in self.batches:
             if batch.scored_at <= as_of and (stop is None or batch.hour < stop):
@@ -77,7 +84,7 @@ class Feed:
             target="y",
             task="binary",
             time="at",
-            watch={"interval": self.interval},
+            watch={"interval": self.interval, "holidays": list(holidays)},
         )
         newest = max(batch.hour for batch in known) + timedelta(minutes=59)
         return ArrivalLog(known, START, newest, config)
@@ -96,7 +103,7 @@ def test_stopped_feed_is_told_of_at_the_next_pass() -> None:
     as_of = START + 41 * DAY
     sentence = detect_missing_rows(feed.make_log(as_of, stop), as_of)
     assert sentence.startswith("No row since 2024-02-10 11:59. On this weekday ")
-    assert "99.99% prediction interval of the last 8 weeks" in sentence
+    assert "99.995% prediction interval of the last 8 weeks" in sentence
 
 
 @pytest.mark.parametrize(
@@ -132,25 +139,69 @@ def test_regular_feed_is_quiet(week: Sequence[float]) -> None:
         assert detect_few_rows(log, as_of) == ""
 
 
+def make_reduced_log(feed: Feed, as_of: datetime, start: datetime) -> ArrivalLog:
+    """Make the log of a feed of which every second row is missing from some time on."""
+    log = feed.make_log(as_of)
+    for hour, batches in log.batches_by_hour.items():
+        if hour >= start:
+            log.batches_by_hour[hour] = [b._replace(rows=b.rows // 2) for b in batches]
+    return log
+
+
 def test_half_of_the_rows_of_a_weekday_are_few_although_a_sunday_has_no_more() -> None:
     feed = Feed(60, 1000)
     as_of = START + 51 * DAY  # after a Tuesday
-    batches = []
-    for batch in feed.make_log(as_of).batches_by_hour.values():
-        for one in batch:
-            is_last_day = one.hour >= as_of - DAY
-            batches.append(one._replace(rows=one.rows // 2) if is_last_day else one)
-    log = feed.make_log(as_of)
-    reduced = ArrivalLog(
-        batches,
-        START,
-        log.newest,
-        ProjectConfig(name="t", source="t.csv", target="y", task="binary", time="at"),
-    )
-    assert detect_few_rows(log, as_of) == ""
+    assert detect_few_rows(feed.make_log(as_of), as_of) == ""
+    reduced = make_reduced_log(feed, as_of, as_of - DAY)
     sentence = detect_few_rows(reduced, as_of)
     assert " rows in the last day. On this weekday " in sentence
     assert detect_missing_rows(reduced, as_of) == ""
+
+
+def test_half_of_the_rows_of_a_feed_that_varies_much_show_when_it_lasts() -> None:
+    feed = Feed(80, 1000, day_effect=0.2)
+    stop = START + 65 * DAY
+    sentences = []
+    for day in range(1, 8):
+        as_of = stop + day * DAY
+        sentences.append(detect_few_rows(make_reduced_log(feed, as_of, stop), as_of))
+    assert sentences[0] == ""  # a day may have half of the rows by chance
+    assert any(" rows in the last 3 days. On these weekdays " in sentence for sentence in sentences)
+    recovered = make_reduced_log(feed, stop + 8 * DAY, stop)
+    back_to_normal = feed.make_log(stop + 8 * DAY)
+    for hour in recovered.batches_by_hour:
+        if hour >= stop + 7 * DAY:
+            recovered.batches_by_hour[hour] = back_to_normal.batches_by_hour[hour]
+    assert detect_few_rows(recovered, stop + 8 * DAY) == ""  # at once, although the week has few
+
+
+@pytest.mark.slow
+def test_feed_that_varies_by_a_fifth_from_day_to_day_is_quiet() -> None:
+    feed = Feed(160, 300, day_effect=0.2)
+    for day in range(15, 160):
+        as_of = START + day * DAY
+        assert detect_few_rows(feed.make_log(as_of), as_of) == ""
+
+
+def test_nothing_is_expected_of_a_holiday() -> None:
+    feed = Feed(60, 1000)
+    holiday = START + 50 * DAY
+    as_of = holiday + DAY
+    log = feed.make_log(as_of, holiday)
+    assert detect_missing_rows(log, as_of) != ""
+    assert detect_few_rows(log, as_of) != ""
+    log = feed.make_log(as_of, holiday, holidays=("2024-02-20",))
+    assert detect_missing_rows(log, as_of) == ""
+    assert detect_few_rows(log, as_of) == ""
+    later = as_of + DAY  # the day after the holiday counts again
+    assert detect_missing_rows(feed.make_log(later, holiday, ("2024-02-20",)), later) != ""
+    # A holiday says nothing about the same weekday later.
+    start = holiday + 7 * DAY
+    usual = [
+        feed.make_log(start + DAY, holidays=days).predict(start, start + DAY, start + DAY)
+        for days in ((), ("2024-02-20",))
+    ]
+    assert usual[0] != usual[1]
 
 
 def test_short_log_says_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 
@@ -15,6 +16,7 @@ from mlops_kit.core.results import (
     Verdicts,
 )
 from mlops_kit.core.serialization import to_json_value
+from mlops_kit.stages.monitor.reference_performance import ReferencePerformance
 from mlops_kit.stages.retrain.policy import RetrainingAction, RetrainingDecision
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 
@@ -36,6 +38,8 @@ MONITORING = WindowMonitoring(
     sketches={"a": {"bins": [1, 2]}},
     verdicts=VERDICTS,
     rows_by_version={"1": 280},
+    estimated_cost=Interval(0.3, 0.2, 0.4),
+    reference=ReferencePerformance(0.81, 0.78, 0.84, no_skill=0.5, threshold=0.3),
 )
 PERFORMANCE = WindowPerformance(
     labeled_rows=270,
@@ -52,6 +56,8 @@ def test_monitoring_record_can_be_read_back() -> None:
     read = WindowMonitoring.from_json(MONITORING.to_json())
     assert read.to_json() == MONITORING.to_json()
     assert read.rows == 280
+    assert read.estimated_cost == MONITORING.estimated_cost
+    assert read.reference == MONITORING.reference
     assert read.estimated == Interval(0.8, 0.75, 0.85)
     assert read.drift.to_frame()["column"].tolist() == ["a"]
     assert json.loads(MONITORING.to_json())["schema_version"] == 2
@@ -76,7 +82,7 @@ def test_monitoring_record_of_schema_version_1_can_be_read() -> None:
         "names": {"1": 280},
     }
     read = WindowMonitoring.from_json(json.dumps(to_json_value(stored)))
-    assert read.to_json() == MONITORING.to_json()
+    assert read.to_json() == replace(MONITORING, estimated_cost=None, reference=None).to_json()
 
 
 def test_performance_record_of_schema_version_1_can_be_read() -> None:

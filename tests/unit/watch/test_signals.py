@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -119,6 +120,7 @@ def test_signal_that_fails_is_an_incident_and_the_others_are_looked_for(result: 
     assert [signal.name for signal in detected] == ["volume", "odd"]
     assert detected[1].title == "The incident signal 'odd' failed"
     assert detected[1].sentence.startswith(("ZeroDivisionError: ", "TypeError: it returned "))
+    assert re.search(r"\(test_signals\.py, line \d+\)\.$", detected[1].sentence)
 
 
 def test_more_rejected_rows_than_a_run_tolerates_are_a_signal() -> None:

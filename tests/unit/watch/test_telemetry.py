@@ -40,6 +40,7 @@ def test_metrics_are_read_from_the_database(tmp_path: Path) -> None:
         with hold_lease(project) as lease:
             with open_transaction(project) as transaction:
                 update_incidents(transaction, project.config, set(), [signal], as_of, "")
+            assert 'mlops_watch_alerts{state="waiting"} 1.0' in read()
             send_alerts(project, as_of)
             lease.note_pass("OSError: full")
         lines = read()
@@ -49,6 +50,7 @@ def test_metrics_are_read_from_the_database(tmp_path: Path) -> None:
     assert address.startswith("http://127.0.0.1:")
     assert 'mlops_watch_alerts{state="sent"} 1.0' in lines
     assert 'mlops_watch_open_incidents{severity="critical"} 1.0' in lines
+    assert 'mlops_watch_alerts{state="failed"} 0.0' in lines
     assert "mlops_watch_last_pass_failed 1.0" in lines
     (seen,) = [line for line in lines if line.startswith("mlops_watch_last_seen_timestamp_sec")]
     assert abs(float(seen.split()[1]) - datetime.now(UTC).timestamp()) < 60

@@ -63,7 +63,10 @@ def test_cost_from_too_few_rows_is_unknown() -> None:
         math.isnan(
             estimate.estimate_drift_costs(known, known[rare].assign(x=9.0), ["x"], CONFIG)["x"]
         )
-        or estimate.estimate_drift_cost(known, known[rare], "x", CONFIG, 0.8)[1] <= 0.11
+        or estimate.estimate_drift_cost(
+            known, known[rare], "x", CONFIG, estimate.ReferenceMetric(0.8)
+        )[1]
+        <= 0.11
     )
     assert math.isnan(
         estimate.estimate_drift_costs(known, pd.DataFrame({"g": ["new"] * 100}), ["g"], CONFIG)["g"]

@@ -38,7 +38,8 @@ def make_window(
 def detect_signals(
     *windows: Window, reference: float | None = 0.78
 ) -> list[incidents.IncidentSignal]:
-    return incidents.detect_costly_drift(windows, reference, CONFIG)
+    performance = None if reference is None else Interval(reference)
+    return incidents.detect_costly_drift(windows, performance, CONFIG)
 
 
 def test_persistent_costly_drift_is_a_signal_with_its_cost() -> None:
@@ -129,8 +130,10 @@ def test_estimated_rise_of_an_error_metric_is_a_drop() -> None:
     )
     table = Table("Drift", "It is.", pd.DataFrame([{"column": "a", "status": "none", "cost": 0}]))
     window = Window(table, Interval(1.2, 1.1, 1.3))
-    assert incidents.detect_costly_drift([window], 1.0, config)
-    assert incidents.detect_costly_drift([window], 1.09, config) == []
+    assert incidents.detect_costly_drift([window], Interval(0.99), config)
+    assert incidents.detect_costly_drift([window], Interval(1.09), config) == []
+    # The noise of the reference counts as it does for the realized performance.
+    assert incidents.detect_costly_drift([window], Interval(0.99, 0.8, 1.2), config) == []
 
 
 def test_drift_outside_the_support_ranks_first_and_asks_for_an_investigation() -> None:

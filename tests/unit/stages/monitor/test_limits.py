@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from mlops_kit.core.results import Interval
 from mlops_kit.project.config.monitoring import MonitorConfig
 from mlops_kit.stages.monitor.limits import compute_bound, compute_max_drop, describe_max_drop
+from mlops_kit.stages.monitor.reference_performance import ReferencePerformance
 from mlops_kit.stats.metrics import METRICS
 
 
@@ -19,6 +20,8 @@ from mlops_kit.stats.metrics import METRICS
         ("roc_auc", Interval(0.8, 0.79, 0.81), 0.77),  # 10% of the skill of 0.3
         ("roc_auc", Interval(0.75, 0.70, 0.79), 0.70),  # its noise is larger
         ("r2", Interval(0.4, None, None), 0.36),  # its noise is not known
+        ("accuracy", ReferencePerformance(0.9, 0.895, 0.905, no_skill=0.8), 0.89),
+        ("accuracy", Interval(0.9, 0.895, 0.905), 0.81),  # of earlier versions
     ],
 )
 def test_default_limit_follows_scale_and_noise(

@@ -14,9 +14,10 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor.performance_estimate import (
     EstimationMethod,
     WindowRows,
-    estimate_cost,
+    estimate_functions,
     estimate_performance,
     fit_outcome_model,
+    list_window_functions,
 )
 from mlops_kit.stats import metrics
 from mlops_kit.stats.bootstrap import SamplingDesign
@@ -121,15 +122,24 @@ def test_estimated_cost_matches_the_costs_of_expected_labels() -> None:
     config = make_config("binary", cost={"false_alarm": 1, "miss": 4})
     model = fit_outcome_model(make_rows("binary", 2_000, 1), ["a", "b", "c"], config)
     current = make_rows("binary", 3_000, 2)
-    estimated = estimate_cost(model, make_window(current, threshold=0.2))
+    functions = list_window_functions(config, 0.2)
+    estimates = estimate_functions(model, make_window(current, threshold=0.2), functions)
+    estimated = estimates["cost"]
     probability = model.labels.predict(current["score"].to_numpy())
     is_flagged = current["score"] >= 0.2
     expected = np.where(is_flagged, 1 - probability, 4 * probability).mean()
     realized = np.where(is_flagged, 1 - current["y"], 4 * current["y"]).mean()
     assert estimated.interval.value == pytest.approx(expected)
     assert estimated.interval.low < realized < estimated.interval.high
-    by_default = estimate_cost(model, make_window(current))
-    assert by_default == estimate_cost(model, make_window(current, threshold=0.5))
+    # The draws are shared, so the headline metric is what it is without costs.
+    assert estimates["roc_auc"] == estimate_performance(model, make_window(current))
+
+
+def test_cost_is_estimated_where_decisions_have_a_threshold_and_costs_are_stated() -> None:
+    stated = make_config("binary", cost={"miss": 4})
+    assert list(list_window_functions(stated, 0.2)) == ["roc_auc", "cost"]
+    assert list(list_window_functions(stated, None)) == ["roc_auc"]
+    assert list(list_window_functions(make_config("binary"), 0.2)) == ["roc_auc"]
 
 
 def test_window_that_differs_is_reweighted_and_the_same_one_is_not(

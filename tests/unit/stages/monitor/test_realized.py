@@ -7,11 +7,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from mlops_kit.core.results import Interval, Table
+from mlops_kit.core.results import Interval
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor.realized import (
     REALIZED_COLUMNS,
-    get_reference_performance,
     measure_performance_by_day,
     measure_realized_performance,
 )
@@ -107,16 +106,3 @@ def test_days_partition_labeled_rows_in_project_timezone() -> None:
     )
     assert local.data["day"].iloc[0] == pd.Timestamp("2023-12-31")
     assert "The worst of" in table.sentence
-
-
-def test_reference_performance_is_the_headline_metric() -> None:
-    frame = pd.DataFrame(
-        {
-            "metric": ["log_loss", "roc_auc"],
-            "value": [0.5, 0.8],
-            "low": [0.4, None],
-            "high": [0.6, None],
-        }
-    )
-    assert get_reference_performance(Table("m", "s", frame), CONFIG) == Interval(0.8, None, None)
-    assert get_reference_performance(Table("m", "s", frame.head(1)), CONFIG) is None

@@ -18,6 +18,7 @@ from mlops_kit.stages.review import (
     run_checks,
 )
 from mlops_kit.stages.review.checks import compare_interval_to_limit
+from mlops_kit.stages.review.evidence import CalibrationBins
 from tests.support.review_fixtures import make_agreement
 
 MakeEvidence = Callable[..., ReviewEvidence]
@@ -175,6 +176,22 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("calibration", {"metrics": {"calibration_error": Interval(0.06, 0.04, 0.07)}}, "cannot tell"),
     ("calibration", {"metrics": {"calibration_error": Interval(0.08, 0.06, 0.09)}}, "failed"),
     ("calibration", {"review": {"max_calibration_error": None}}, "not applicable"),
+    (
+        "calibration",
+        {
+            "metrics": {"calibration_error": Interval(0.02, 0.01, 0.03)},
+            "calibration_bins": CalibrationBins(6, 10),
+        },
+        "failed",
+    ),
+    (
+        "calibration",
+        {
+            "metrics": {"calibration_error": Interval(0.02, 0.01, 0.03)},
+            "calibration_bins": CalibrationBins(5, 10),
+        },
+        "passed",
+    ),
     ("no_slice_far_below", {}, "not applicable"),
     ("no_slice_far_below", {"slices": make_slices("fine", "far below")}, "failed"),
     ("no_slice_far_below", {"slices": make_slices("fine", "cannot tell")}, "passed"),
@@ -253,4 +270,13 @@ def test_refit_check_does_not_apply_without_refit(make_evidence: MakeEvidence) -
             make_evidence(train={"refit": False}, refit_agreement=None)
         ).outcome
         == "not applicable"
+    )
+
+
+def test_linear_model_as_good_as_the_linear_baseline_says_so(make_evidence: MakeEvidence) -> None:
+    gains = {"baseline_linear": Interval(0.0, -0.01, 0.01)}
+    evidence = make_evidence(baseline_gains=gains, family="linear")
+    verdict = REVIEW_CHECKS["better_than_baseline"](evidence)
+    assert verdict.sentence.startswith(
+        "The model, itself a linear model, is not clearly better than a linear model: gain in "
     )

