@@ -9,20 +9,23 @@ that opening a project takes no time.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_kit.core.errors import KitError, RunFailedError, WaitingForApprovalError, suggest_names
 from mlops_kit.core.extras import import_from_extra, require_extra
+from mlops_kit.core.files import read_json
 from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.progress import ProgressPrinter, ProgressReporter
-from mlops_kit.core.results import Table
+from mlops_kit.core.results import Result, Table
 from mlops_kit.project.identity import identify_person
 from mlops_kit.project.loader import Project, load_project
 from mlops_kit.project.run_folder import list_run_folders, read_run_artifact
@@ -410,6 +413,43 @@ class ProjectClient:
         return operator_decisions.accept_reference(
             self.project, champion.version, value, person, reason
         )
+
+    def replay(
+        self,
+        start: str | date,
+        end: str | date,
+        policies: Sequence[str] = (),
+    ) -> Result:
+        """Compare retraining policies on the project's own history, in a process of its own.
+
+        Parameters
+        ----------
+        start, end : str or date
+            The period, as ``--from`` and ``--to`` of ``mlops replay``.
+        policies : sequence of str
+            Built-in policies, or YAML files with the keys of ``retrain``; all built-in ones if
+            empty.
+
+        Returns
+        -------
+        PolicyComparison
+            A table of costs by policy, with a chart and a recommendation.
+
+        Raises
+        ------
+        RunFailedError
+            If the command fails, with its message.
+        """
+        command = [sys.executable, "-m", "mlops_kit.cli", "replay", "--json"]
+        command += ["--project", str(self.project.root), "--from", str(start), "--to", str(end)]
+        if policies:
+            command += ["--policy", ",".join(policies)]
+        completed = subprocess.run(command, capture_output=True, text=True)
+        if completed.returncode:
+            message = completed.stderr.strip().rpartition(_ERROR_PREFIX)[2]
+            raise RunFailedError(message, hint="mlops replay shows its progress")
+        result: Result = read_json(Path(json.loads(completed.stdout)["file"]))
+        return result
 
     def get_report_path(self) -> Path:
         """Return the page to start from: ``index.html`` of the latest run."""

@@ -24,6 +24,7 @@ _DEFAULT_MODULE = "mlops_kit.core.results"  # defines the result types that are 
 _DEFINING_MODULES = {
     "ContractReport": "mlops_kit.data.contract_validation",
     "JointCost": "mlops_kit.stages.monitor.joint_cost",
+    "PolicyComparison": "mlops_kit.watch.policy_replay.result",
     "ReferencePerformance": "mlops_kit.stages.monitor.reference_performance",
     "ReferenceRefits": "mlops_kit.stats.refit_agreement",
     "Report": "mlops_kit.data.contract_validation",

@@ -190,3 +190,18 @@ def compute_sequential_interval(
     quantile = float(stats.t.isf(look_error_rate, degrees_of_freedom))
     half_width = quantile * math.sqrt(variance)
     return Interval(value, value - half_width, value + half_width, 1 - 2 * look_error_rate)
+
+
+def shows_loss(interval: Interval, margin: float) -> bool:
+    """Whether an interval of the gain shows that a model is worse, and by more than a margin.
+
+    Examples
+    --------
+    >>> shows_loss(Interval(-0.02, -0.03, -0.01), 0.005)
+    True
+    >>> shows_loss(Interval(-0.02, -0.05, 0.01), 0.005)
+    False
+    """
+    if interval.value is None or interval.high is None:
+        return False
+    return interval.high < 0 and interval.value < -margin

@@ -18,6 +18,7 @@ from mlops_kit.data.columns import format_local_days
 from mlops_kit.data.splitters import count_held_out_rows
 from mlops_kit.data.target import TargetEncoder
 from mlops_kit.db import predictions
+from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stats.change_point import find_change_point
@@ -25,7 +26,7 @@ from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.row_losses import compute_row_losses
 from mlops_kit.watch.context import WatchContext
 
-_MAX_PERIOD = timedelta(days=180)  # of logged predictions that are searched
+MAX_CHANGE_PERIOD = timedelta(days=180)  # of logged predictions that are searched
 
 
 class SuspectedChange(NamedTuple):
@@ -64,25 +65,36 @@ def find_suspected_change(context: WatchContext, as_of: datetime) -> SuspectedCh
             _compute_logged_losses(context, version, as_of),
         ]
     )
+    return locate_change(losses, context.config)
+
+
+def locate_change(losses: pd.DataFrame, config: ProjectConfig) -> SuspectedChange | None:
+    """Locate since when the losses of a model are higher; None if they are not.
+
+    Parameters
+    ----------
+    losses : DataFrame
+        As of ``make_losses``, of held-out and of served rows.
+    config : ProjectConfig
+        The project's settings.
+    """
     if losses.empty:
         return None
     by_day = losses.groupby("day")["loss"].agg(["mean", "size"])
-    change = find_change_point(
-        by_day["mean"].to_numpy(), by_day["size"].to_numpy(), context.config.seed
-    )
+    change = find_change_point(by_day["mean"].to_numpy(), by_day["size"].to_numpy(), config.seed)
     if change is None or change.mean_after <= change.mean_before:
         return None
     day = str(by_day.index[change.position])
     rows_since = by_day["size"].iloc[change.position :]
-    loss_title = METRICS[TASKS[context.config.task].loss_metric].title
-    if context.config.task == "regression":
+    loss_title = METRICS[TASKS[config.task].loss_metric].title
+    if config.task == "regression":
         loss_title = "mean squared error"
     sentence = (
         f"The realized {loss_title} rose from {format_number(change.mean_before)} to "
         f"{format_number(change.mean_after)} on {day} (p {format_number(change.p_value)})."
     )
     return SuspectedChange(
-        time=datetime.fromisoformat(day).replace(tzinfo=ZoneInfo(context.config.timezone)),
+        time=datetime.fromisoformat(day).replace(tzinfo=ZoneInfo(config.timezone)),
         labeled_rows=tuple(int(rows) for rows in rows_since),
         sentence=sentence,
     )
@@ -92,11 +104,11 @@ def _compute_logged_losses(
     context: WatchContext, version: ModelVersion, as_of: datetime
 ) -> pd.DataFrame:
     """Compute the loss of each labeled prediction of a version, with its day."""
-    start = max(datetime.fromisoformat(version.as_of), as_of - _MAX_PERIOD)
+    start = max(datetime.fromisoformat(version.as_of), as_of - MAX_CHANGE_PERIOD)
     rows = predictions.load_labeled_predictions(context.project, start, as_of)
     rows = rows[rows["version"] == version.version].reset_index(drop=True)
     rows = encode_version_labels(context, rows, version.classes)
-    return _make_losses(context, rows["moment"], rows["label"], rows["score"])
+    return make_losses(context.config, rows["moment"], rows["label"], rows["score"])
 
 
 def _compute_reference_losses(context: WatchContext, version: ModelVersion) -> pd.DataFrame:
@@ -105,16 +117,17 @@ def _compute_reference_losses(context: WatchContext, version: ModelVersion) -> p
     reference = context.get_reference(version.version).rows
     if config.time not in reference:
         return pd.DataFrame(columns=["day", "loss"])
-    return _make_losses(
-        context, reference[config.time], reference[config.target], reference[SCORE_COLUMN]
+    return make_losses(
+        config, reference[config.time], reference[config.target], reference[SCORE_COLUMN]
     )
 
 
-def _make_losses(
-    context: WatchContext, times: pd.Series, labels: pd.Series, scores: pd.Series
+def make_losses(
+    config: ProjectConfig, times: pd.Series, labels: pd.Series, scores: pd.Series
 ) -> pd.DataFrame:
-    losses = compute_row_losses(context.config.task, labels, to_score_array(scores))
-    days = format_local_days(times, context.config)
+    """Make the table of the loss of each labeled row, with its ``day``."""
+    losses = compute_row_losses(config.task, labels, to_score_array(scores))
+    days = format_local_days(times, config)
     table = pd.DataFrame({"day": np.asarray(days, dtype=object), "loss": losses})
     return table.dropna()
 

@@ -36,7 +36,7 @@ from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.monitor.incidents import IncidentSeverity, IncidentSignal
 from mlops_kit.stats.metrics import METRICS
-from mlops_kit.stats.paired_gains import PairedGain, compute_sequential_interval
+from mlops_kit.stats.paired_gains import PairedGain, compute_sequential_interval, shows_loss
 from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.version_scoring import (
@@ -251,12 +251,6 @@ def _measure_gain(
         if earlier.paired_gain is not None:
             gains.append(earlier.paired_gain)
     interval = compute_sequential_interval(gains)
-    is_worse = (
-        interval.value is not None
-        and interval.high is not None
-        and interval.high < 0
-        and interval.value < -config.review.margin
-    )
     return PredecessorComparison(
         version=promotion.version,
         predecessor=predecessor.version,
@@ -267,7 +261,7 @@ def _measure_gain(
         mean_gain=interval.value,
         low=interval.low,
         high=interval.high,
-        is_worse=is_worse,
+        is_worse=shows_loss(interval, config.review.margin),
     )
 
 

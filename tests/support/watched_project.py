@@ -28,6 +28,7 @@ from mlops_kit.db.tables import (
 )
 from mlops_kit.project import loader
 from mlops_kit.registry import models, registration, store, versions
+from mlops_kit.registry.recipe import Recipe
 from mlops_kit.registry.scoring import predict_scores
 from mlops_kit.stages.stage import Stage
 
@@ -54,6 +55,22 @@ YAML_WITHOUT_RETRAINING = YAML.replace(
     "retrain: {min_labels: 100, on_performance_drop: false, on_concept_drift: false}",
 )
 FEATURES = ["a", "b", "c"]
+# What `mlops replay` refits.
+RECIPE = Recipe(
+    family="linear",
+    params={"alpha": 1.0},
+    threshold=0.4,
+    features=FEATURES,
+    metric="log_loss",
+    less_is_better=True,
+    score=0.4,
+    rows=800,
+    folds=2,
+    trials=2,
+    seconds=1.0,
+    stopped_by_clock=False,
+    baselines={},
+)
 RUN_ID = "20240131-000000-aaaa"
 DAYS = 60
 CONCEPT_DRIFT_DAY = 40  # from this day on the target follows the opposite of `a`
@@ -118,6 +135,7 @@ def build_project(home: Path, yaml: str = YAML) -> loader.Project:
             pd.DataFrame([{"metric": "roc_auc", "value": 0.87, "low": 0.84, "high": 0.90}]),
         ),
     )
+    stage.write("recipe", RECIPE.to_dict())
     evaluation = {"from": str(test["at"].min()), "rows": ""}
     register_champion(project, model, test[FEATURES], 0.4, evaluation=evaluation)
     return project
