@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from mlops_kit.core import import_tracer
+from mlops_kit.core import (
+    background_errors,
+    file_tracer,
+    import_tracer,
+    library_tracer,
+    process_tracer,
+)
+from mlops_kit.core.file_log import FileLog, FileState, file_log
 from mlops_kit.core.import_tracer import (
     KERNEL_PACKAGES,
     MAIN_MODULE,
@@ -26,23 +33,15 @@ from mlops_kit.core.import_tracer import (
     map_modules_to_distributions,
     normalize_distribution_name,
 )
+from mlops_kit.core.traced_paths import TracedPaths
 
-FileState = tuple[int, int]  # size in bytes and modification time in ns
 EXTENSIONS_SECTION = "plugins"  # in settings_read: that a registry of this kind was listed
-_WRITE_MODES = set("wax+")
-_UNTRACED_SUFFIXES = (".py", ".pyc", ".ipynb")
 _CODE_HASH_CHARACTERS = 16
 
-# What this process has used so far.
-files_read: dict[str, FileState] = {}  # each file as it was when it was first read
+# What this process has used so far, besides the files in ``file_log``.
 settings_read: set[tuple[str, str]] = set()  # class and field of settings
 packages_read: set[str] = set()  # distributions of which data, not code, was read
-folder_listings: dict[str, list[str]] = {}  # files of folders and patterns that were searched
 untracked_sources: set[str] = set()  # sources whose content only reading tells, such as queries
-# What the audit hook saw. A file that the stage itself writes is not its input.
-files_written: set[str] = set()
-audited_files: set[str] = set()  # files in files_read that only the audit hook has seen
-watched_folders: list[str] = []  # the project whose files are watched, and its folder of runs
 
 
 class DependencyReport(TypedDict):
@@ -57,7 +56,13 @@ class DependencyReport(TypedDict):
     packages
         Distributions with their versions.
     listings
-        Folders and patterns that were searched, with the files found.
+        Folders and patterns that this package searched, with the files found.
+    searches
+        Folders (with a slash at the end) and patterns that the notebook listed, with all names.
+    missing, existing
+        Paths that were looked for, and were not there, or were.
+    untraced
+        What cannot be followed, with the execution count of the cell that used it.
     settings
         Class and field of each setting.
     unknowable
@@ -68,17 +73,24 @@ class DependencyReport(TypedDict):
         Modules that the notebook and local modules could not find.
     start
         When the notebook began (ns).
+    errors
+        Exceptions that no cell has shown, with the execution count of the running cell.
     """
 
     modules: dict[str, str]
     files: dict[str, FileState]
     packages: dict[str, str]
     listings: dict[str, list[str]]
+    searches: dict[str, list[str]]
+    missing: list[str]
+    existing: list[str]
+    untraced: list[tuple[str, int]]
     settings: list[tuple[str, str]]
     unknowable: list[str]
     edited: list[str]
     absent: list[str]
     start: int
+    errors: list[tuple[str, int]]
 
 
 @dataclass
@@ -91,6 +103,7 @@ class RecordedDependencies:
     untracked_sources: set[str]
     packages: set[str]
     imports: dict[str, set[str]]
+    log: FileLog | None = None  # stored by earlier versions without it
 
 
 @dataclass
@@ -120,15 +133,10 @@ def record_file_read(path: str | Path) -> None:
     absolute_path = os.path.abspath(path)
     names = list_matching_files(str(path))
     if names != [absolute_path]:
-        folder_listings[absolute_path] = names
+        file_log.listings[absolute_path] = names
     for name in names:
-        files_read.setdefault(name, _get_file_state(name))
-        audited_files.discard(name)
-
-
-def _get_file_state(path: str) -> FileState:
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
+        file_log.read.setdefault(name, file_tracer.get_file_state(name))
+        file_log.audited.discard(name)
 
 
 def record_module_use(module: str) -> None:
@@ -151,59 +159,32 @@ def settings_not_recorded() -> Iterator[None]:
         settings_read.intersection_update(settings_before)
 
 
-def watch_project_files(root: str, reports: str) -> None:
-    """Record from now on each file of a project that Python opens for reading.
-
-    Not recorded are runs, hidden folders, notebooks, ``mlops.yaml`` (its settings count one by
-    one) and Python files (modules count by their imports). Files that a library opens by itself,
-    as pyarrow and DuckDB do, are not seen: they count if code or a parameter names them, or if
-    ``stages.NAME.files`` declares them.
-    """
-    if not watched_folders:
-        sys.addaudithook(_audit_file_event)
-    watched_folders[:] = [os.path.join(root, ""), os.path.join(reports, "")]
-
-
-def _audit_file_event(event: str, arguments: tuple[Any, ...]) -> None:
-    """Handle Python's audit events for files that are opened or renamed."""
-    if event == "open":
-        path, mode, flags = arguments
-        if isinstance(path, str):
-            _record_opened_file(os.path.abspath(path), mode or "", flags)
-    elif event == "os.rename":
-        source, target = arguments[:2]
-        is_text = isinstance(source, str) and isinstance(target, str)
-        if is_text and os.path.abspath(source) in files_written:
-            files_written.add(os.path.abspath(target))
-
-
-def _record_opened_file(
-    path: str,
-    mode: str,
-    flags: int,
+def watch_project_files(
+    root: str,
+    reports: str,
+    child_reports: Path | None = None,
 ) -> None:
-    is_opened_for_writing = bool(_WRITE_MODES & set(mode))
-    if not mode:
-        is_opened_for_writing = bool(flags & (os.O_WRONLY | os.O_RDWR))
-    if is_opened_for_writing:
-        files_written.add(path)
+    """Record from now on what Python code uses of the file system, and what it starts.
+
+    Not recorded are runs, the package's own folder, ``mlops.yaml`` (its settings count one by one)
+    and modules that are imported (the import tracer's). Files that a library opens by itself count
+    if one of the functions in ``library_tracer`` was given their name, if code or a parameter
+    names them, or if ``stages.NAME.files`` declares them.
+
+    Parameters
+    ----------
+    root, reports : str
+        Folders of the project and of its runs.
+    child_reports : Path or None
+        Where child processes report what they use; None if they are not followed.
+    """
+    is_watching = file_tracer.tracer_state.has_hooks
+    paths = TracedPaths(os.path.abspath(root), os.path.abspath(reports))
+    if is_watching and file_tracer.tracer_state.paths == paths:
         return
-    is_input = _is_project_input(path) and os.path.isfile(path)
-    if is_input and path not in files_read:
-        audited_files.add(path)
-        files_read[path] = _get_file_state(path)
-
-
-def _is_project_input(path: str) -> bool:
-    """Return whether a file is in the project and is not recorded in another way."""
-    project_folder, reports_folder = watched_folders
-    if not path.startswith(project_folder) or path.startswith(reports_folder):
-        return False
-    relative_path = path.removeprefix(project_folder)
-    if relative_path.endswith(_UNTRACED_SUFFIXES) or relative_path == "mlops.yaml":
-        return False
-    parts = relative_path.split(os.sep)
-    return not any(part.startswith(".") or part == "site-packages" for part in parts)
+    file_tracer.watch_paths(paths)
+    process_tracer.follow_processes(child_reports)
+    library_tracer.watch_libraries()
 
 
 def hash_code(source: str) -> str:
@@ -234,8 +215,10 @@ def record_dependencies(function: Callable[[], Any]) -> tuple[Any, RecordedDepen
 def restore_dependencies(used: RecordedDependencies) -> None:
     """Count what a cached result was computed from as used by this process."""
     settings_read.update(used.settings)
-    files_read.update(used.files)
-    folder_listings.update(used.listings)
+    file_log.read.update(used.files)
+    file_log.listings.update(used.listings)
+    if used.log is not None:
+        file_log.merge(used.log)
     untracked_sources.update(used.untracked_sources)
     packages_read.update(used.packages)
     edges = import_tracer.import_log.edges
@@ -247,18 +230,18 @@ def _copy_used_so_far() -> RecordedDependencies:
     edges = import_tracer.import_log.edges
     return RecordedDependencies(
         settings=set(settings_read),
-        files=dict(files_read),
-        listings={path: list(names) for path, names in folder_listings.items()},
+        files=dict(file_log.read),
+        listings=dict(file_log.listings),
         untracked_sources=set(untracked_sources),
         packages=set(packages_read),
         imports={importer: set(modules) for importer, modules in edges.items()},
+        log=file_log.copy(),
     )
 
 
 def _forget_used_so_far() -> None:
     settings_read.clear()
-    files_read.clear()
-    folder_listings.clear()
+    file_log.clear()
     untracked_sources.clear()
     packages_read.clear()
     import_tracer.import_log.edges.clear()
@@ -273,20 +256,59 @@ def report_dependencies(exact: bool = True) -> DependencyReport:
         False if imports were not recorded, as in a notebook that is run by hand: then every module
         in memory counts.
     """
+    report: DependencyReport = file_tracer.run_untraced(lambda: _build_report(exact))
+    return report
+
+
+def _build_report(exact: bool) -> DependencyReport:
+    log = file_log
+    process_tracer.merge_child_reports(log)
     modules = _collect_modules(exact)
-    own_files = audited_files & files_written
-    inputs = {path: state for path, state in files_read.items() if path not in own_files}
+    module_names = modules.top_level_modules | packages_read | log.packages
     return {
         "modules": modules.importers,
-        "files": inputs,
-        "packages": _list_package_versions(modules.top_level_modules | packages_read),
-        "listings": folder_listings,
+        "files": _list_inputs(log),
+        "packages": _list_package_versions(module_names),
+        "listings": log.listings,
+        "searches": _list_searches(log),
+        "missing": sorted(path for path in log.missing if not os.path.lexists(path)),
+        "existing": sorted(log.existing - log.written),
+        "untraced": [(use.name, use.cell) for use in sorted(log.untraced)],
         "settings": sorted(settings_read),
         "unknowable": sorted(untracked_sources),
         "edited": sorted(modules.edited),
         "absent": sorted(modules.absent - set(sys.modules)),
         "start": import_tracer.import_log.start_ns,
+        "errors": background_errors.list_background_errors(),
     }
+
+
+def _list_inputs(log: FileLog) -> dict[str, FileState]:
+    """Return the files that were read, without those that the stage wrote itself."""
+    inputs = {}
+    for path, state in log.read.items():
+        is_own = path in log.audited and path in log.written
+        if path in log.shared and not is_own:
+            is_own = not os.path.exists(path) or file_tracer.get_file_state(path) != state
+        if not is_own:
+            inputs[path] = state
+    return inputs
+
+
+def _list_searches(log: FileLog) -> dict[str, list[str]]:
+    """Return what folders and patterns had, with what the stage itself added and removed since."""
+    paths = file_tracer.tracer_state.paths
+    if paths is None:
+        return {}
+    searches = {}
+    for search, names_before in log.searches.items():
+        names = set(names_before)
+        for name in paths.list_names(search):
+            if name in log.written:
+                names.add(name)
+        removed = {name for name in names & log.removed if not os.path.lexists(name)}
+        searches[search] = sorted(names - removed)
+    return searches
 
 
 def _collect_modules(exact: bool) -> _ModuleDependencies:
@@ -319,7 +341,8 @@ def _find_reached_modules() -> dict[str, str]:
 
 
 def _get_module_file(name: str) -> str:
-    return getattr(sys.modules.get(name), "__file__", None) or ""
+    path = getattr(sys.modules.get(name), "__file__", None)
+    return os.path.abspath(path) if path else ""
 
 
 def _list_package_versions(top_level_modules: set[str]) -> dict[str, str]:

@@ -62,13 +62,21 @@ def record_feedback(
     project: Project,
     messages: list[LabelMessage],
     received_at: str,
+    max_wait_seconds: float | None = None,
 ) -> list[LabelOutcome]:
-    """Store labels that name predictions by id; return the outcome of each."""
+    """Store labels that name predictions by id; return the outcome of each.
+
+    Parameters
+    ----------
+    max_wait_seconds : float, optional
+        How long to wait for the transactions of other processes.
+    """
     batch = LabelImport(
         FEEDBACK_ORIGIN,
         received_at,
         by_key=False,
         is_reread=False,
+        max_wait_seconds=max_wait_seconds,
     )
     return record_labels(project, _encode_labels(project, messages), batch)
 

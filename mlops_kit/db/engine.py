@@ -31,6 +31,7 @@ _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _SQLITE_PREFIX = "sqlite:///"
 _POSTGRES_DRIVER = "psycopg"
+_HAS_WRITTEN = "has_written"  # in the notes of a session
 
 
 class _Snapshot(NamedTuple):
@@ -66,7 +67,7 @@ def database_exists(project: Project) -> bool:
 
 
 @lru_cache(maxsize=8)
-def get_engine(url: str, file: Path | None) -> sa.Engine:
+def get_engine(url: str, file: Path | None, max_wait_seconds: float | None = None) -> sa.Engine:
     """Return the engine of a database, after creating or migrating its tables if necessary.
 
     Parameters
@@ -75,6 +76,8 @@ def get_engine(url: str, file: Path | None) -> sa.Engine:
         SQLAlchemy URL.
     file : Path or None
         The SQLite file, locked while one process creates or migrates the tables.
+    max_wait_seconds : float, optional
+        As in ``open_transaction``.
 
     Raises
     ------
@@ -87,7 +90,7 @@ def get_engine(url: str, file: Path | None) -> sa.Engine:
         If the database cannot be opened, or its migration fails.
     """
     with _explain_errors(file):
-        engine = _create_engine(url, file)
+        engine = _create_engine(url, file, max_wait_seconds)
         _prepare_schema(engine, file)
     return engine
 
@@ -126,13 +129,19 @@ def _explain_errors(file: Path | None) -> Iterator[None]:
         ) from error
 
 
-def _create_engine(url: str, file: Path | None) -> sa.Engine:
+def _create_engine(url: str, file: Path | None, max_wait_seconds: float | None) -> sa.Engine:
     """Create an engine that waits for SQLite's lock, or checks a server's connections."""
     if file is None:
-        return sa.create_engine(url, pool_pre_ping=True)
+        connect_args: dict[str, Any] = {}
+        if max_wait_seconds is not None:
+            milliseconds = round(1000 * max_wait_seconds)
+            connect_args["options"] = f"-c lock_timeout={milliseconds}"
+        return sa.create_engine(url, pool_pre_ping=True, connect_args=connect_args)
+    if max_wait_seconds is None:
+        max_wait_seconds = schema.LOCK_TIMEOUT_SECONDS
     engine = sa.create_engine(
         url,
-        connect_args={"timeout": schema.LOCK_TIMEOUT_SECONDS},
+        connect_args={"timeout": max_wait_seconds},
         pool_pre_ping=False,
     )
     sa.event.listen(engine, "connect", schema.set_durable_mode)
@@ -208,14 +217,28 @@ def read_schema_status(project: Project) -> SchemaStatus:
     )
 
 
-def open_transaction(project: Project) -> AbstractContextManager[Session]:
-    """Open a session that commits on success and rolls back on an exception."""
+def open_transaction(
+    project: Project, max_wait_seconds: float | None = None
+) -> AbstractContextManager[Session]:
+    """Open a session that commits on success and rolls back on an exception.
+
+    Parameters
+    ----------
+    max_wait_seconds : float, optional
+        How long to wait for the transactions of other processes; by default
+        ``schema.LOCK_TIMEOUT_SECONDS`` with SQLite and as long as it takes with a server.
+    """
     url, file = resolve_database_url(project)
-    make_session = sessionmaker(get_engine(url, file), expire_on_commit=False)
+    # One engine for all who do not say how long they wait: arguments are part of the cache's key.
+    options = () if max_wait_seconds is None else (max_wait_seconds,)
+    engine = get_engine(url, file, *options)
+    make_session = sessionmaker(engine, expire_on_commit=False)
     return make_session.begin()
 
 
-_HAS_WRITTEN = "has_written"
+def close_connections() -> None:
+    """Close all connections; the next one opens the file that is there by then."""
+    get_engine.cache_clear()
 
 
 @contextmanager
@@ -239,7 +262,7 @@ def guard_writes(project: Project, check: Callable[[Session], None]) -> Iterator
 
     def check_commit(session: Session) -> None:
         session.flush()
-        if session.info.pop(_HAS_WRITTEN, False) and session.get_bind() is engine:
+        if session.info.pop(_HAS_WRITTEN, False) and session.get_bind().engine.url == engine.url:
             check(session)
 
     listeners = (

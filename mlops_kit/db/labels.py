@@ -68,12 +68,15 @@ class LabelImport:
         Whether the labels name rows by key, not predictions by id.
     is_reread : bool
         Whether the origin is read again and again; messages without news are not stored then.
+    max_wait_seconds : float, optional
+        How long to wait for the transactions of other processes, as in ``open_transaction``.
     """
 
     origin: str
     imported_at: str
     by_key: bool
     is_reread: bool
+    max_wait_seconds: float | None = None
 
 
 class _CurrentLabel(NamedTuple):
@@ -112,7 +115,7 @@ def _record_labels_once(
     """Store labels in one transaction."""
     model = project.config.name
     outcomes = []
-    with open_transaction(project) as session:
+    with open_transaction(project, batch.max_wait_seconds) as session:
         target_ids = [label.target_id for label in labels]
         matches = _match_predictions(
             session,

@@ -32,8 +32,11 @@ from mlops_kit.pipeline.param_types import StageValues, encode_value
 from mlops_kit.pipeline.stage_dependencies import (
     EDITED_DURING_RUN,
     is_module_available,
+    list_current_names,
     list_declared_files,
+    path_exists,
 )
+from mlops_kit.pipeline.stage_notes import describe_untraced_use, is_untraced_use_accepted
 from mlops_kit.project.artifacts import Artifact
 from mlops_kit.project.loader import Project
 from mlops_kit.project.run_manifest import ModuleDependency, StageDependencies
@@ -69,6 +72,9 @@ def find_differences(
     yield from _compare_environment(current, stage, recorded)
     for source in recorded.unknowable:
         yield f"its source is {source}: only reading it tells whether it changed"
+    config = current.project.config.stages[stage]
+    if recorded.untraced and not is_untraced_use_accepted(config):
+        yield describe_untraced_use(recorded)
 
 
 def _compare_cells(
@@ -125,6 +131,30 @@ def _compare_files(
         paths = list_matching_files(str(current.resolve_path(name)))
         if [current.format_path_name(path) for path in paths] != recorded_files:
             yield f"`{name}` holds other files than before"
+    yield from _compare_searches(current, inputs, recorded)
+
+
+def _compare_searches(
+    current: CurrentProject,
+    inputs: InputHashes,
+    recorded: StageDependencies,
+) -> Iterator[str]:
+    """Yield what was listed or looked for and is different now."""
+    for search, recorded_names in recorded.searches.items():
+        names = set(list_current_names(current, search))
+        pending = {name for name in names if inputs.get(name, "") is None}
+        added = sorted(names - set(recorded_names) - pending)
+        removed = sorted(set(recorded_names) - names)
+        if added:
+            yield f"`{search}` has `{added[0]}` now"
+        elif removed:
+            yield f"`{search}` does not have `{removed[0]}` any more"
+    for name in recorded.missing:
+        if path_exists(current, name):
+            yield f"`{name}` exists now"
+    for name in recorded.existing:
+        if name not in recorded.files and not path_exists(current, name):
+            yield f"`{name}` is gone"
 
 
 def _compare_modules(

@@ -31,8 +31,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mlops_kit.core import dependencies, import_tracer
+from mlops_kit.core import background_errors, dependencies, import_tracer
 from mlops_kit.core.extras import import_from_extra
+from mlops_kit.pipeline import shell_errors
+from mlops_kit.pipeline.shell_errors import SHELL_ERRORS_VARIABLE
 
 DEFERRED_MODULES_MARKER = "|"  # modules after it are imported while the first kernels already run
 _KERNEL_MODULES = (
@@ -47,6 +49,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_PDEATHSIG = 1
 _KERNEL_OOM_SCORE = 500  # out of memory, Linux kills the kernel rather than the run
 _READ_SIZE_BYTES = 65_536
+_CHILD_REPORTS_FOLDER = "processes"  # beside the connection file; removed with it
 
 
 @dataclass(frozen=True)
@@ -348,7 +351,13 @@ def _run_kernel(connection: str) -> None:
     project_root = os.environ.get("MLOPS_PROJECT")
     if project_root is not None:
         run_folder = Path(os.environ.get("MLOPS_RUN", os.devnull))
-        dependencies.watch_project_files(project_root, str(run_folder.parent))
+        dependencies.watch_project_files(
+            project_root,
+            str(run_folder.parent),
+            Path(connection).parent / _CHILD_REPORTS_FOLDER,
+        )
+    shell_errors.configure_shell(app.shell, os.environ.get(SHELL_ERRORS_VARIABLE, ""))
+    background_errors.watch_background_errors()
     import_tracer.mark_process_fork()  # what is imported from here on belongs to the notebook
     app.start()
 

@@ -33,6 +33,7 @@ from mlops_kit.pipeline.fork_server import (
     FORK_SERVER_SCRIPT,
     ChildRequest,
 )
+from mlops_kit.pipeline.shell_errors import SHELL_ERRORS_VARIABLE
 from mlops_kit.project import notebook_cells
 from mlops_kit.project.loader import Project
 
@@ -80,7 +81,11 @@ _STAGE_HANDLE_NAMES = ("mlops_kit.stages.open_stage", "mlops_kit.stages.Stage")
 _LIGHT_PACKAGE_MODULES = {_PACKAGE, _STAGE_MODULE, "mlops_kit.core.errors"}
 
 
-def build_kernel_environment(run: Path, root: Path) -> dict[str, str]:
+def build_kernel_environment(
+    run: Path,
+    root: Path,
+    shell_errors: str = "fail",
+) -> dict[str, str]:
     """Build the environment of a stage's kernel.
 
     Parameters
@@ -89,8 +94,14 @@ def build_kernel_environment(run: Path, root: Path) -> dict[str, str]:
         Folder of the run.
     root : Path
         Folder of the project.
+    shell_errors : str
+        What a failing shell command does, as in ``stages.NAME.shell_errors``.
     """
-    run_variables = {"MLOPS_RUN": str(run), "MLOPS_PROJECT": str(root)}
+    run_variables = {
+        "MLOPS_RUN": str(run),
+        "MLOPS_PROJECT": str(root),
+        SHELL_ERRORS_VARIABLE: shell_errors,
+    }
     return {
         **DEFAULT_ENVIRONMENT_VARIABLES,
         **os.environ,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_kit.core.dependencies import list_matching_files
+from mlops_kit.core.traced_paths import TracedPaths
 from mlops_kit.pipeline.current_project import (
     PACKAGE_FOLDER,
     PYTHON_VERSION,
@@ -23,7 +24,7 @@ from mlops_kit.pipeline.current_project import (
 )
 from mlops_kit.pipeline.param_types import StageValues, encode_value
 from mlops_kit.project.notebook_cells import load_code_cells
-from mlops_kit.project.run_manifest import ModuleDependency, StageDependencies
+from mlops_kit.project.run_manifest import ModuleDependency, StageDependencies, UntracedDependency
 
 EDITED_DURING_RUN = "edited while the stage ran"
 _MAX_LITERAL_CHARACTERS = 10_000  # a longer text is data, not the name of a file
@@ -59,7 +60,7 @@ def collect_dependencies(
         if tuple(stamp) != read_file_stamp(path):
             edited.add(path)
     files, listings = _collect_unseen_files(current, stage, values, used)
-    outputs = _list_output_names(current)
+    outputs = list_output_names(current)
     for path in used["files"]:
         name = current.format_path_name(path)
         if name not in outputs:
@@ -78,10 +79,50 @@ def collect_dependencies(
         python=PYTHON_VERSION,
         unknowable=used["unknowable"],
         absent=used.get("absent", []),
+        searches=_name_searches(current, used.get("searches", {}), outputs),
+        missing=_name_paths(current, used.get("missing", []), outputs),
+        existing=_name_paths(current, used.get("existing", []), outputs),
+        untraced=[
+            UntracedDependency(name=name, cell=cell or None)
+            for name, cell in used.get("untraced", [])
+        ],
     )
 
 
-def _list_output_names(current: CurrentProject) -> set[str]:
+def _name_paths(
+    current: CurrentProject,
+    paths: Iterable[str],
+    outputs: set[str],
+) -> list[str]:
+    """Return the names of paths, without the declared outputs of stages."""
+    names = map(current.format_path_name, paths)
+    return sorted(set(names) - outputs)
+
+
+def _name_searches(
+    current: CurrentProject,
+    searches: Mapping[str, list[str]],
+    outputs: set[str],
+) -> dict[str, list[str]]:
+    """Return searches by name, with the names that they had, without declared outputs."""
+    named = {}
+    for search, paths in searches.items():
+        ending = "/" if search.endswith(os.sep) else ""
+        named[current.format_path_name(search) + ending] = _name_paths(current, paths, outputs)
+    return named
+
+
+def list_current_names(current: CurrentProject, search: str) -> list[str]:
+    """Return the names that a recorded folder or pattern has now."""
+    project = current.project
+    paths = TracedPaths(str(project.root), str(project.reports_folder))
+    path = str(current.resolve_path(search))
+    if search.endswith("/"):
+        path += os.sep
+    return _name_paths(current, paths.list_names(path), list_output_names(current))
+
+
+def list_output_names(current: CurrentProject) -> set[str]:
     """Return the declared outputs of all stages: files among them count as artifacts."""
     outputs: set[str] = set()
     for config in current.project.config.stages.values():
@@ -100,7 +141,7 @@ def _collect_unseen_files(
     A mentioned table that was written after the stage began is its own work and does not count.
     """
     start_ns = used["start"]
-    outputs = _list_output_names(current)
+    outputs = list_output_names(current)
     patterns = []
     for path in find_mentioned_tables(current, stage, values, used["modules"]):
         is_output = current.format_path_name(path) in outputs
@@ -289,6 +330,11 @@ def is_module_available(current: CurrentProject, module: str) -> bool:
     return "." not in module and importlib.util.find_spec(module) is not None
 
 
+def path_exists(current: CurrentProject, name: str) -> bool:
+    """Return whether there is a file or folder of a recorded name."""
+    return os.path.lexists(current.resolve_path(name))
+
+
 def refresh_dependencies(
     current: CurrentProject,
     stage: str,
@@ -296,7 +342,8 @@ def refresh_dependencies(
 ) -> StageDependencies:
     """Return what a stage would record now if it used the same again.
 
-    For an edit that a person says does not matter. Parameters and inputs stay as they were.
+    For an edit that a person says does not matter, and for what cannot be traced. Parameters and
+    inputs stay as they were.
     """
     listings: dict[str, list[str]] = {}
     for name in recorded.listings:
@@ -323,6 +370,10 @@ def refresh_dependencies(
         "env": {name: hash_environment_variable(name) for name in declared_variables},
         "python": PYTHON_VERSION,
         "absent": [name for name in recorded.absent if not is_module_available(current, name)],
+        "searches": {name: list_current_names(current, name) for name in recorded.searches},
+        "missing": [name for name in recorded.missing if not path_exists(current, name)],
+        "existing": [name for name in recorded.existing if path_exists(current, name)],
+        "untraced": [],
     }
     return recorded.model_copy(update=changes)
 

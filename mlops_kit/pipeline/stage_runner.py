@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any
 
 from mlops_kit.core import files
@@ -18,7 +19,9 @@ from mlops_kit.pipeline.fingerprint import compute_fingerprint
 from mlops_kit.pipeline.history import get_content_hashes
 from mlops_kit.pipeline.run_completion import render_stage_page
 from mlops_kit.pipeline.stage_dependencies import collect_dependencies
+from mlops_kit.pipeline.stage_notes import list_notes, number_cells
 from mlops_kit.project import artifacts, secrets
+from mlops_kit.project.notebook_cells import load_code_cells
 from mlops_kit.project.run_manifest import (
     DISK_RESERVE_FILE,
     StageDependencies,
@@ -76,8 +79,10 @@ def run_stage(active: ActiveRun, stage: str) -> None:
     record = read_stage_record(active.folder, stage)
     changes |= _extract_recorded_facts(active, record)
     if entry.status == StageStatus.SUCCEEDED and used is not None:
+        used = number_cells(used, load_code_cells(active.get_notebook_target(stage)))
         dependencies = _collect_stage_dependencies(active, stage, record, used)
         changes["dependencies"] = dependencies
+        changes["notes"] = list_notes(config, dependencies, used)
         changes["fingerprint"] = compute_fingerprint(dependencies)
         object_store.store_used_files(active.project, dependencies)
     active.update_stage(
@@ -115,6 +120,8 @@ def _report_stage_end(active: ActiveRun, stage: str) -> None:
     active.report_progress(
         f"{stage}: {entry.status_text}{location} in {entry.seconds:.0f} s. {message}"
     )
+    for note in entry.notes:
+        active.report_progress(f"{stage}: ▲ {note}")
 
 
 def _collect_stage_dependencies(
@@ -207,7 +214,9 @@ def _run_papermill(
             progress_bar=False,
             kernel_target=str(target),
             kernel_reserve=active.folder / DISK_RESERVE_FILE,
-            kernel_env=kernel_pool.build_kernel_environment(active.folder, project.root),
+            kernel_env=kernel_pool.build_kernel_environment(
+                active.folder, project.root, config.shell_errors
+            ),
             kernel_cwd=str(project.get_working_folder(stage)),
             kernel_log=str(log),
             kernel_limits=limits,
@@ -246,6 +255,9 @@ def _check_outputs(
     """
     writes = active.project.config.stages[stage].writes
     record = read_stage_record(active.folder, stage)
+    duplicate = _find_duplicate_artifact(active, stage, record)
+    if duplicate:
+        return duplicate
     if record is not None:
         has_handed_over = bool(record.done)
     else:  # a notebook that writes only files of the project needs no handle
@@ -265,6 +277,19 @@ def _check_outputs(
         for artifact in copied:
             record.artifacts[artifact.name] = artifact
         write_stage_record(active.folder, record)
+    return ""
+
+
+def _find_duplicate_artifact(
+    active: ActiveRun,
+    stage: str,
+    record: StageRecord | None,
+) -> str:
+    """Return which artifact another stage of the run has written as well; empty without one."""
+    for name in record.artifacts if record is not None else ():
+        for other, entry in list(active.manifest.stages.items()):
+            if other != stage and entry.is_completed and name in entry.artifacts:
+                return f"it writes the artifact {name!r}, which {other} has written too"
     return ""
 
 
@@ -341,6 +366,8 @@ def _convert_outcome(outcome: NotebookOutcome, stage: str, working_folder: Path)
             f" (relative paths begin in {working_folder}, where the kernel starts; "
             f"stages.{stage}.cwd names another folder)"
         )
+    if outcome.type == CalledProcessError.__name__:
+        message += f" (`stages.{stage}.shell_errors: ignore` lets failing commands pass)"
     if outcome.type == WaitingForApprovalError.__name__:
         status = StageStatus.WAITING_FOR_APPROVAL
     error = StageError(

@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_kit.core import files
+from mlops_kit.core.errors import KitError
 from mlops_kit.core.process_identity import (
     ProcessIdentity,
     ProcessLiveness,
@@ -30,7 +31,7 @@ from mlops_kit.project.config.legacy import rename_settings
 SCHEMA_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 BRANCHES_FOLDER = "branches"  # inside a run folder: the runs of its branches
-RUN_LOCK_FILE = ".lock"  # held by the process that executes the run
+RUN_LOCK_FILE = "run.lock"  # held by the process that executes the run
 DISK_RESERVE_FILE = ".reserve"  # freed when the disk is full, so that the manifest can be written
 NOT_SELECTED_REASON = "not chosen"
 _PROCESS_START_TOLERANCE_SECONDS = 1.0
@@ -112,6 +113,21 @@ class ModuleDependency(_ManifestModel):
     imported_by: str = ""
 
 
+class UntracedDependency(_ManifestModel):
+    """Something that a stage used and that cannot be compared later.
+
+    Attributes
+    ----------
+    name : str
+        A program, the address of a server, a database.
+    cell : int or None
+        The code cell that used it, counted from one; None if that is not known.
+    """
+
+    name: str
+    cell: int | None = None
+
+
 class StageDependencies(_ManifestModel):
     """What a stage used while it ran; as long as all of it is unchanged, its result is unchanged.
 
@@ -130,6 +146,13 @@ class StageDependencies(_ManifestModel):
         Sources whose content can only be compared by reading them, such as a query.
     absent : list of str
         Modules that it tried to import and that were not installed.
+    searches : dict
+        Folders (with a slash at the end) and patterns that it listed, with the names of all files
+        and folders there.
+    missing, existing : list of str
+        Paths that it looked for, and were not there, or were.
+    untraced : list of UntracedDependency
+        What could not be followed.
     """
 
     cells: list[str] = []
@@ -144,6 +167,10 @@ class StageDependencies(_ManifestModel):
     python: str = ""
     unknowable: list[str] = []
     absent: list[str] = []
+    searches: dict[str, list[str]] = {}
+    missing: list[str] = []
+    existing: list[str] = []
+    untraced: list[UntracedDependency] = []
 
 
 class Acceptance(_ManifestModel):
@@ -174,6 +201,9 @@ class StageEntry(_ManifestModel):
         Hashes of the package, the feature files and the contract it ran with.
     dependencies : StageDependencies or None
         What it used; None if the stage did not succeed or what it used was not recorded.
+    notes : list of str
+        What else to know about a stage that succeeded: what it used that cannot be traced, errors
+        that did not stop it.
     """
 
     status: StageStatus = StageStatus.NOT_RUN
@@ -197,6 +227,7 @@ class StageEntry(_ManifestModel):
     dependencies: StageDependencies | None = None
     fingerprint: str | None = None
     accepted: Acceptance | None = None
+    notes: list[str] = []
 
     @property
     def status_text(self) -> str:
@@ -221,7 +252,8 @@ class StageEntry(_ManifestModel):
     @property
     def summary(self) -> str:
         """One line about the stage: its error, else its sentence, else why it was not run."""
-        return self.error_message or self.sentence_with_origin or self.reason
+        text = self.error_message or self.sentence_with_origin or self.reason
+        return " ▲ ".join([text, *self.notes])
 
     @property
     def sentence_with_origin(self) -> str:
@@ -336,9 +368,24 @@ def write_manifest(folder: Path, manifest: RunManifest) -> None:
 
 
 def read_stored_manifest(folder: Path) -> RunManifest:
-    """Read the manifest of a run as it is stored, whether or not its process still exists."""
-    stored = files.read_json(folder / MANIFEST_FILE)
-    return RunManifest.model_validate(_upgrade_manifest(stored))
+    """Read the manifest of a run as it is stored, whether or not its process still exists.
+
+    Raises
+    ------
+    KitError
+        If the file is damaged.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        stored = files.read_json(path)
+        return RunManifest.model_validate(_upgrade_manifest(stored))
+    except (ValueError, AttributeError, TypeError) as error:
+        problem = str(error).partition("\n")[0]
+        raise KitError(
+            f"{path} is damaged: {problem}",
+            "the record of a run",
+            f"move {folder} away; the next run does not need it",
+        ) from error
 
 
 def read_manifest(folder: Path) -> RunManifest:

@@ -34,6 +34,9 @@ with import_from_extra("serve"):
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY_BYTES = 32 * 2**20
+MAX_BODY_SECONDS = 30  # in which a client has to send a body
+_JSON_MEDIA_TYPE = "application/json"
+_MAX_QUOTED_CHARACTERS = 100  # of a header in an error message
 MAX_INLINE_BODY_BYTES = 2**16  # a longer body is parsed in a thread, so that others do not wait
 
 
@@ -134,16 +137,30 @@ async def _read_body(request: Request) -> bytes:
     Raises
     ------
     RequestRefusedError
-        If it is too long.
+        If it is not declared as JSON (415), too long (413), or takes too long to arrive (408).
     """
+    content_type = request.headers.get("content-type", _JSON_MEDIA_TYPE)
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type != _JSON_MEDIA_TYPE:
+        raise RequestRefusedError(
+            415,
+            f"the content type {media_type[:_MAX_QUOTED_CHARACTERS]!r} is not accepted; expected "
+            f"{_JSON_MEDIA_TYPE}",
+        )
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise RequestRefusedError(
-                413,
-                f"the body is longer than {MAX_BODY_BYTES:,} bytes; send several requests",
-            )
+    try:
+        async with asyncio.timeout(MAX_BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise RequestRefusedError(
+                        413,
+                        f"the body is longer than {MAX_BODY_BYTES:,} bytes; send several requests",
+                    )
+    except TimeoutError as error:
+        raise RequestRefusedError(
+            408, f"the body was not received within {MAX_BODY_SECONDS} seconds"
+        ) from error
     return bytes(body)
 
 
@@ -151,7 +168,7 @@ def _json_response(
     content: Any, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
     """Return a response in JSON."""
-    return Response(orjson.dumps(content), status, headers, "application/json")
+    return Response(orjson.dumps(content), status, headers, _JSON_MEDIA_TYPE)
 
 
 async def _handle_refusal(_request: Request, error: Any) -> Response:

@@ -4,11 +4,15 @@ Without a token the service answers requests of this machine only; requests from
 need the token. A page of another site can neither send requests on behalf of a visitor (the
 ``Origin`` header is checked) nor have its own host name resolve to this machine (the ``Host``
 header is checked). The token is read from an environment variable and compared by its hash in
-constant time; it is never written anywhere.
+constant time; it is never written anywhere. A browser, which sends no such header by itself, is
+asked for the token as a password; that opens the documentation only, because a browser sends a
+password also with what other sites make it request.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 import os
@@ -26,6 +30,8 @@ with import_from_extra("serve"):
 
 _MIN_TOKEN_CHARACTERS = 16
 _UNAUTHENTICATED_PREFIX = "/health/"  # called by whatever starts and stops servers
+_DOCUMENTATION_PREFIXES = ("/docs", "/openapi.json", "/static-offline-docs/")
+_BASIC_CHALLENGE = 'Basic realm="documentation: any name, the token as password"'
 _LOCAL_HOSTNAMES = ("localhost", "127.0.0.1", "::1")
 _MAX_QUOTED_CHARACTERS = 100  # of a header in an error message
 
@@ -35,6 +41,7 @@ class AccessDenial(NamedTuple):
 
     status: int
     message: str
+    challenge: str = ""
 
 
 def hash_token(token: str) -> bytes:
@@ -95,7 +102,7 @@ class AuthMiddleware:
         if denial is None:
             await self.app(scope, receive, send)
             return
-        headers = {"www-authenticate": "Bearer"} if denial.status == 401 else None
+        headers = {"www-authenticate": denial.challenge} if denial.challenge else None
         response = JSONResponse({"error": denial.message}, denial.status, headers)
         await response(scope, receive, send)
 
@@ -106,10 +113,16 @@ class AuthMiddleware:
             return self._check_local_request(headers)
         if get_route_path(scope).startswith(_UNAUTHENTICATED_PREFIX):
             return None
-        if self._has_valid_token(headers.get(b"authorization", b"")):
+        is_documentation = get_route_path(scope).startswith(_DOCUMENTATION_PREFIXES)
+        authorization = headers.get(b"authorization", b"")
+        if self._has_valid_token(authorization):
+            return None
+        if is_documentation and self._has_valid_password(authorization):
             return None
         return AccessDenial(
-            401, "a token is required; expected the header 'Authorization: Bearer <token>'"
+            401,
+            "a token is required; expected the header 'Authorization: Bearer <token>'",
+            challenge=_BASIC_CHALLENGE if is_documentation else "Bearer",
         )
 
     def _check_local_request(self, headers: dict[bytes, bytes]) -> AccessDenial | None:
@@ -133,9 +146,22 @@ class AuthMiddleware:
     def _has_valid_token(self, authorization: bytes) -> bool:
         """Return whether an ``Authorization`` header carries the token."""
         scheme, _, token = authorization.partition(b" ")
-        digest = hashlib.sha256(token.strip()).digest()
-        is_token = hmac.compare_digest(digest, self.token_digest or b"")
-        return is_token and scheme.lower() == b"bearer"
+        return self._is_token(token.strip()) and scheme.lower() == b"bearer"
+
+    def _has_valid_password(self, authorization: bytes) -> bool:
+        """Return whether an ``Authorization`` header carries the token as a password."""
+        scheme, _, credentials = authorization.partition(b" ")
+        try:
+            decoded = base64.b64decode(credentials.strip(), validate=True)
+        except binascii.Error:
+            return False
+        _, _, password = decoded.partition(b":")
+        return self._is_token(password) and scheme.lower() == b"basic"
+
+    def _is_token(self, candidate: bytes) -> bool:
+        """Compare with the token in constant time."""
+        digest = hashlib.sha256(candidate).digest()
+        return hmac.compare_digest(digest, self.token_digest or b"")
 
 
 def get_route_path(scope: Scope) -> str:

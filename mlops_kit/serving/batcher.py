@@ -20,6 +20,7 @@ from mlops_kit.project.loader import Project
 from mlops_kit.serving.champion_follower import ServedVersion
 from mlops_kit.serving.request_scorer import RequestResult, RequestScorer
 from mlops_kit.serving.requests import JsonObject, PredictionRequest, RequestRefusedError
+from mlops_kit.serving.storage_check import StorageCheck, describe_error
 
 _logger = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ class Batcher:
     ----------
     project : Project
         The project that serves.
+    storage : StorageCheck
+        Knows whether predictions can be stored; while they cannot, requests are refused at once.
     get_served : callable
         Returns the served version and the history behind its features; None if none is in service.
     on_batch : callable
@@ -40,13 +43,15 @@ class Batcher:
     def __init__(
         self,
         project: Project,
+        storage: StorageCheck,
         get_served: Callable[[], tuple[ServedVersion, pd.DataFrame] | None],
         on_batch: Callable[[int], None],
     ) -> None:
         self.project = project
+        self.storage = storage
         self.get_served = get_served
         self.on_batch = on_batch
-        self.scorer = RequestScorer(project)
+        self.scorer = RequestScorer(project, storage)
         self.queue: deque[PredictionRequest] = deque()
         self.condition = threading.Condition()
         self.is_closed = False
@@ -58,8 +63,13 @@ class Batcher:
         Raises
         ------
         RequestRefusedError
-            If the queue is full (429) or the server is shutting down (503).
+            If the queue is full (429), or predictions cannot be stored or the server is shutting
+            down (503).
         """
+        storage_problem = self.storage.problem
+        if storage_problem:
+            message = _describe_lost_response(storage_problem)
+            raise RequestRefusedError(503, message, request_id=request.request_id)
         max_waiting = self.project.config.serve.max_waiting_requests
         with self.condition:
             if self.is_closed:
@@ -123,6 +133,9 @@ class Batcher:
 
     def answer_batch(self, requests: list[PredictionRequest]) -> list[RequestResult]:
         """Return a response or an error for each request of a batch."""
+        storage_problem = self.storage.problem  # since they were put in the queue
+        if storage_problem:
+            return _refuse_requests(requests, _describe_lost_response(storage_problem))
         self.on_batch(sum(len(request.rows) for request in requests))
         try:
             served = self.get_served()
@@ -130,14 +143,20 @@ class Batcher:
                 return _refuse_requests(requests, "no version is in service yet")
             version, history = served
             return self.scorer.answer_requests(requests, version, history)
-        except Exception:
+        except Exception as error:
             # The thread survives any database error, and a response that is not in the prediction
             # log is never sent.
             _logger.exception("%d requests were not stored in the prediction log", len(requests))
-            message = (
-                "the response could not be stored in the prediction log; retry with this request_id"
-            )
-            return _refuse_requests(requests, message)
+            self.storage.report_failure(error)
+            return _refuse_requests(requests, _describe_lost_response(describe_error(error)))
+
+
+def _describe_lost_response(problem: str) -> str:
+    """Describe why a response was not stored, which a client may try again."""
+    return (
+        f"the response could not be stored in the prediction log ({problem}); retry with this "
+        "request_id"
+    )
 
 
 def _refuse_requests(requests: list[PredictionRequest], message: str) -> list[RequestResult]:

@@ -5,6 +5,8 @@ The errors list everything that is wrong with a request at once, by row and fiel
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any, NoReturn
 
 import orjson
@@ -19,6 +21,8 @@ from mlops_kit.serving.request_fields import (
 from mlops_kit.serving.requests import JsonObject, RequestRefusedError
 
 _MAX_LISTED_PROBLEMS = 1000
+_MAX_QUOTED_CHARACTERS = 100  # of a key in an error message
+_KEY_PATTERN = re.compile(rb'"\s*:')  # the end of a key; it may also occur within a text
 _REQUEST_ID_FIELD = RequestField("request_id", ID_KIND, required=True)
 _IDEMPOTENCY_KEY_FIELD = RequestField("Idempotency-Key", ID_KIND, required=True)
 
@@ -45,12 +49,14 @@ def parse_payload(
     Raises
     ------
     RequestRefusedError
-        If the body is not JSON (400), is not such an object (422) or is too long (413).
+        If the body is not JSON or repeats a key (400), is not such an object (422) or is too long
+        (413).
     """
     try:
         payload = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise RequestRefusedError(400, f"the body is not valid JSON: {error}") from error
+    _refuse_repeated_keys(body, payload)
     if not isinstance(payload, dict):
         expected = f'an object {{"{list_field}": [...]}}'
         _refuse_body(
@@ -80,6 +86,38 @@ def parse_payload(
             413, f"{len(items):,} {list_field} in one request; expected at most {max_items:,}"
         )
     return payload
+
+
+def _refuse_repeated_keys(body: bytes, payload: Any) -> None:
+    """Raise an error if an object has a key twice, of which the parser keeps the last.
+
+    What looks like a key is counted first: in a body without repeated keys there are as many as the
+    parser has found. Only where there are more, in a text or repeated, every object is examined.
+    """
+    if len(_KEY_PATTERN.findall(body)) == _count_keys(payload):
+        return
+    json.loads(body, object_pairs_hook=_make_object)
+
+
+def _count_keys(value: Any) -> int:
+    """Count the keys of all objects in a parsed value."""
+    if isinstance(value, dict):
+        return len(value) + sum(map(_count_keys, value.values()))
+    if isinstance(value, list):
+        return sum(map(_count_keys, value))
+    return 0
+
+
+def _make_object(pairs: list[tuple[str, Any]]) -> JsonObject:
+    """Make an object of its keys and values, each key once."""
+    result: JsonObject = {}
+    for key, value in pairs:
+        if key in result:
+            raise RequestRefusedError(
+                400, f"the body repeats the key {key[:_MAX_QUOTED_CHARACTERS]!r} in an object"
+            )
+        result[key] = value
+    return result
 
 
 def _refuse_unknown_fields(payload: JsonObject, known_fields: list[str]) -> None:

@@ -34,6 +34,7 @@ from mlops_kit.serving.champion_follower import (
 )
 from mlops_kit.serving.request_fields import ProblemCode, create_problem
 from mlops_kit.serving.requests import JsonObject, PredictionRequest, RequestRefusedError
+from mlops_kit.serving.storage_check import MAX_LOCK_WAIT_SECONDS, StorageCheck
 
 _logger = logging.getLogger(__name__)
 _ENDPOINT_ORIGIN = "endpoint"  # in the prediction log
@@ -59,10 +60,13 @@ class RequestScorer:
     ----------
     project : Project
         The project that serves.
+    storage : StorageCheck
+        Knows whether the database is still the one that was opened.
     """
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, storage: StorageCheck) -> None:
         self.project = project
+        self.storage = storage
         self._classes_by_version: dict[str, tuple[Any, ...]] = {}
 
     def answer_requests(
@@ -85,7 +89,7 @@ class RequestScorer:
         if not repeatable:
             return {}
         ids = chain.from_iterable(request.prediction_ids for request in repeatable)
-        with open_transaction(self.project) as session:
+        with open_transaction(self.project, MAX_LOCK_WAIT_SECONDS) as session:
             records = predictions.find_predictions(session, self.project.config.name, ids)
         responses: dict[str, _StoredResult] = {}
         for request in repeatable:
@@ -119,8 +123,10 @@ class RequestScorer:
             for request in requests:
                 results |= self.score_requests([request], served, history)
             return results
-        with open_transaction(self.project) as session:
+        self.storage.require_database()
+        with open_transaction(self.project, MAX_LOCK_WAIT_SECONDS) as session:
             inserted_count = predictions.insert_predictions(session, log_rows)
+        self.storage.require_database()  # else the rows are in a file that nobody reads
         if inserted_count < len(log_rows):
             # Another server of this project has answered one of the requests in the meantime.
             return self.load_logged_responses(

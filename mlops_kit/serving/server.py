@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlops_kit.serving.service import PredictionService
 
 
-_SHUTDOWN_TIMEOUT_SECONDS = 30  # for clients to receive their responses
+_SHUTDOWN_TIMEOUT_SECONDS = 8  # for clients to receive their responses
 _THREAD_COUNT_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 

@@ -28,6 +28,7 @@ from mlops_kit.serving.request_fields import (
 )
 from mlops_kit.serving.request_schema import RequestSchema, parse_request_timestamps
 from mlops_kit.serving.requests import JsonObject, PredictionRequest, RequestRefusedError
+from mlops_kit.serving.storage_check import MAX_LOCK_WAIT_SECONDS, StorageCheck
 from mlops_kit.serving.telemetry import ServerMetrics
 
 _logger = logging.getLogger(__name__)
@@ -52,12 +53,16 @@ class PredictionService:
             get_queue_length=lambda: len(self.batcher.queue),
             get_failed_loads=lambda: self.follower.failed_loads,
         )
-        self.batcher = Batcher(project, self.follower.get_served, self.telemetry.record_batch)
+        self.storage = StorageCheck(project)
+        self.batcher = Batcher(
+            project, self.storage, self.follower.get_served, self.telemetry.record_batch
+        )
         self.feedback_executor = ThreadPoolExecutor(1, "feedback")
         self.feedback_slots = threading.BoundedSemaphore(project.config.serve.max_waiting_requests)
 
     def start(self) -> None:
         """Start following the champion and scoring."""
+        self.storage.start()
         self.follower.start()
         self.batcher.thread.start()
 
@@ -67,6 +72,7 @@ class PredictionService:
         self.follower.close()
         self.batcher.close()
         self.feedback_executor.shutdown()
+        self.storage.close()
 
     def parse_prediction_request(
         self, body: bytes, idempotency_key: str | None
@@ -111,8 +117,11 @@ class PredictionService:
         Raises
         ------
         RequestRefusedError
-            If too many requests with labels are waiting.
+            If too many requests with labels are waiting, or labels cannot be stored.
         """
+        storage_problem = self.storage.problem
+        if storage_problem:
+            raise RequestRefusedError(503, f"the labels were not stored ({storage_problem}); retry")
         if not self.feedback_slots.acquire(blocking=False):
             raise RequestRefusedError(429, "too many labels are waiting; retry in a second")
         future = self.feedback_executor.submit(self.store_feedback, body)
@@ -139,9 +148,14 @@ class PredictionService:
             )
             messages.append(message)
         try:
-            outcomes = labels.record_feedback(self.project, messages, format_timestamp(received_at))
+            self.storage.require_database()
+            outcomes = labels.record_feedback(
+                self.project, messages, format_timestamp(received_at), MAX_LOCK_WAIT_SECONDS
+            )
+            self.storage.require_database()
         except Exception as error:  # anything the database raises: the transaction stored nothing
             _logger.exception("%d labels were not stored", len(messages))
+            self.storage.report_failure(error)
             raise RequestRefusedError(
                 503, f"the labels were not stored ({type(error).__name__}); retry"
             ) from error
@@ -237,8 +251,9 @@ class PredictionService:
     def check_readiness(self) -> JsonObject:
         """Return whether requests are answered, by which version, and what is wrong."""
         served = self.follower.served
+        storage_problem = self.storage.problem
         readiness: JsonObject = {
-            "ready": served is not None and not self.is_closing,
+            "ready": served is not None and not storage_problem and not self.is_closing,
             "model": self.project.config.name,
             "version": None,
             "history_until": self.get_history_end(),
@@ -247,6 +262,9 @@ class PredictionService:
             readiness["version"] = served.version
         if self.is_closing:
             return {**readiness, "reason": "the server is shutting down"}
+        if storage_problem:
+            reason = f"predictions cannot be stored: {storage_problem}"
+            return {**readiness, "reason": reason}
         if served is None:
             readiness["reason"] = self.follower.explain_wait()
         return {**readiness, **self.follower.problems}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -75,6 +76,10 @@ class StageConfig(ConfigSection):
     rerun: Literal["changed", "always", "never"] | RerunAfter = Field(
         "changed", description="When it runs again: changed, always, never, or {after: 7d}"
     )
+    shell_errors: Literal["fail", "ignore"] = Field(
+        "fail",
+        description="What a failing !command or %%bash cell does: fail the stage, or be ignored",
+    )
     timeout: Duration | None = Field(
         None, description="Maximum duration of the stage; null: no limit"
     )
@@ -133,6 +138,25 @@ DEFAULT_STAGES: dict[str, dict[str, Any]] = {
     },
     "retrain": {"notebook": "07_retrain.ipynb", "needs": ["monitor"], "writes": ["decision"]},
 }
+
+
+def check_written_names(stages: dict[str, StageConfig]) -> None:
+    """Refuse an artifact that two stages write.
+
+    Raises
+    ------
+    ValueError
+        The message names the artifact and both stages.
+    """
+    writers: dict[str, str] = {}
+    for stage, config in stages.items():
+        for name in config.writes:
+            writer = writers.setdefault(posixpath.normpath(name), stage)
+            if writer != stage:
+                raise ValueError(
+                    f"stages.{stage}.writes: {name!r} is also written by {writer}; "
+                    "expected a name of its own for each artifact"
+                )
 
 
 def order_stages(stages: dict[str, StageConfig]) -> list[str]:

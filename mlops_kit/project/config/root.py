@@ -34,6 +34,7 @@ from mlops_kit.project.config.pipeline import (
     RetentionConfig,
     RunConfig,
     StageConfig,
+    check_written_names,
     order_stages,
 )
 from mlops_kit.project.config.reserved_names import rename_roles
@@ -356,6 +357,7 @@ class ProjectConfig(ConfigSection):
                         f"stages.{name}.needs names the unknown stage {needed!r}; "
                         f"expected {suggest_names(needed, self.stages)}"
                     )
+        check_written_names(self.stages)
         order_stages(self.stages)
 
     def _check_people(self) -> None:

@@ -108,6 +108,11 @@ MISTAKES = {
         "circle: prepare → train → prepare",
         "remove one of these needs",
     ),
+    "artifact of two stages": (
+        VALID_YAML + "stages: {train: {writes: [recipe]}, review: {writes: [./recipe]}}\n",
+        "stages.review.writes: './recipe' is also written by train",
+        "a name of its own for each artifact",
+    ),
     "empty file": ("", "mlops.yaml is empty", "at least name, source, target and task"),
     "only comments": ("# nothing yet\n", "mlops.yaml is empty", "see the README"),
     "not YAML": ("name: [a\n", "mlops.yaml is not YAML", "edit mlops.yaml"),

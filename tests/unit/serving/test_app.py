@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
+import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
+from starlette.requests import Request
 
 from mlops_kit.data import labels, source
 from mlops_kit.db.engine import query_records
@@ -20,6 +25,7 @@ from mlops_kit.db.tables import LabelRecord, PredictionRecord
 from mlops_kit.project import loader
 from mlops_kit.registry import scoring, store
 from mlops_kit.serving import app
+from mlops_kit.serving.requests import RequestRefusedError
 
 MAX_ROWS = 50  # in one request of these tests
 HISTORY_END = "2024-01-11T04:00:00.000000+00:00"
@@ -271,6 +277,99 @@ def test_labels_that_the_database_does_not_store_are_not_acknowledged(
     response = client.post("/feedback", json={"labels": [{"prediction_id": "p", "value": 1}]})
     assert response.status_code == 503
     assert response.json()["error"] == "the labels were not stored (OperationalError); retry"
+    service = client.app.state.service  # type: ignore[attr-defined]
+    service.storage.check()
+    assert client.get("/health/ready").json()["ready"]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/feedback"])
+def test_body_of_another_content_type_is_refused(client: TestClient, path: str) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    response = client.post(path, content=b'{"rows": []}', headers=headers)
+    assert response.status_code == 415
+    assert "expected application/json" in response.json()["error"]
+    accepted = client.post(
+        "/predict",
+        json={"rows": [ROW]},
+        headers={"Content-Type": "application/json; charset=utf-8"},
+    )
+    assert accepted.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"rows": [{"a": 1, "a": 2}]}',
+        b'{"rows": [], "rows": []}',
+        b'{"request_id": "a\\": 1", "rows": [{"b": 1, "b" : 1}]}',
+    ],
+)
+def test_repeated_keys_are_refused(client: TestClient, body: bytes) -> None:
+    response = client.post("/predict", content=body)
+    assert response.status_code == 400
+    assert "repeats the key" in response.json()["error"]
+
+
+def test_text_that_looks_like_a_key_is_none(client: TestClient) -> None:
+    response = client.post("/predict", json={"rows": [ROW], "request_id": 'a": 1'})
+    assert "repeats" not in response.text
+
+
+def test_documentation_asks_a_browser_for_the_token(
+    served: loader.Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = "a-token-of-24-characters"
+    monkeypatch.setenv("SERVE_TOKEN", token)
+    project = served.with_values("the test", serve={"token_env": "SERVE_TOKEN"})
+    for client in open_client(project):
+        refused = client.get("/docs")
+        assert refused.status_code == 401
+        assert refused.headers["www-authenticate"].startswith("Basic ")
+        wrong = client.get("/docs", auth=("me", "another-token-of-24-chars"))
+        assert wrong.status_code == 401
+        page = client.get("/docs", auth=("me", token))
+        assert page.status_code == 200
+        links = re.findall(r"""(?:src|href)=["']([^"']+)""", page.text)
+        assert all(client.get(link, auth=("me", token)).status_code == 200 for link in links)
+        assert client.get("/openapi.json", auth=("me", token)).status_code == 200
+        # A browser sends a password also with the requests of other sites.
+        answer = client.post("/predict", json={"rows": [ROW]}, auth=("me", token))
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_body_has_to_arrive_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "MAX_BODY_SECONDS", 0.01)
+
+    async def receive_nothing() -> dict[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError("nothing is ever sent")
+
+    request = Request({"type": "http", "method": "POST", "headers": []}, receive_nothing)
+    with pytest.raises(RequestRefusedError, match="not received within") as refused:
+        asyncio.run(app._read_body(request))
+    assert refused.value.status == 408
+
+
+def test_locked_database_is_told_in_time_and_recovers(copied: loader.Project) -> None:
+    for client in open_client(copied):
+        assert client.get("/health/ready").status_code == 200
+        with closing(sqlite3.connect(copied.resolve_path(".mlops/mlops.db"))) as other:
+            other.execute("BEGIN IMMEDIATE")
+            start = time.monotonic()
+            refused = client.post("/predict", json={"rows": [ROW], "request_id": "again"})
+            seconds = time.monotonic() - start
+            assert refused.status_code == 503
+            assert "database is locked" in refused.json()["error"]
+            assert seconds < 2
+            readiness = client.get("/health/ready")
+            assert readiness.status_code == 503
+            assert "database is locked" in readiness.json()["reason"]
+            other.rollback()
+        client.app.state.service.storage.check()  # type: ignore[attr-defined]
+        assert client.get("/health/ready").status_code == 200
+        answered = client.post("/predict", json={"rows": [ROW], "request_id": "again"})
+        assert answered.status_code == 200
 
 
 def test_model_names_approval_features_and_schema(client: TestClient) -> None:

@@ -22,6 +22,7 @@ from mlops_kit.registry import scoring, versions
 from mlops_kit.serving import champion_follower, request_schema
 from mlops_kit.serving.batcher import Batcher
 from mlops_kit.serving.requests import PredictionRequest, RequestRefusedError
+from mlops_kit.serving.storage_check import StorageCheck
 
 TIMEOUT_SECONDS = 120
 Served = tuple[champion_follower.ServedVersion, pd.DataFrame]
@@ -57,7 +58,8 @@ class PausableBatcher(Batcher):
         self.is_scoring = threading.Event()
         self.served_with_history = served_with_history
         self.batch_rows: list[int] = []
-        super().__init__(project, self.wait_and_get_served, self.batch_rows.append)
+        storage = StorageCheck(project)
+        super().__init__(project, storage, self.wait_and_get_served, self.batch_rows.append)
 
     def wait_and_get_served(self) -> Served | None:
         self.is_scoring.set()
@@ -253,6 +255,9 @@ def test_response_that_cannot_be_logged_is_not_sent(
     assert refused.value.status == 503
     assert refused.value.body["request_id"] == "lost"
     assert not read_log(batcher.project)
+    with pytest.raises(RequestRefusedError, match="disk is full"):  # at once
+        batcher.submit_hours("lost")
+    batcher.storage.check()  # what its thread does twice a second
     retried = batcher.submit_hours("lost").result(TIMEOUT_SECONDS)
     assert retried["version"] == "1"  # the thread is still running
 

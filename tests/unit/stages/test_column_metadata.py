@@ -8,6 +8,7 @@ import pytest
 
 from mlops_kit.core import dependencies
 from mlops_kit.core.column_labels import ColumnLabel
+from mlops_kit.core.file_log import file_log
 from mlops_kit.project import loader
 from mlops_kit.stages import column_metadata
 
@@ -85,10 +86,10 @@ def test_settings_override_the_contract_which_overrides_docstrings(
 
 def test_reading_labels_is_no_dependency_of_a_stage(project: loader.Project) -> None:
     settings_before = set(dependencies.settings_read)
-    files_before = dict(dependencies.files_read)
+    files_before = dict(file_log.read)
     column_metadata.load_column_labels(project)
     assert dependencies.settings_read == settings_before
-    assert dependencies.files_read == files_before
+    assert file_log.read == files_before
 
 
 def test_contract_with_a_mistake_has_no_labels(project: loader.Project) -> None:
