@@ -326,11 +326,11 @@ class Verdicts(Result):
         return FitnessLabel("good", "● Fit to serve")
 
     @property
-    def worst_reservation(self) -> Verdict | None:
-        """The most serious verdict that does not block but did not pass either.
+    def reservations(self) -> list[Verdict]:
+        """The verdicts that do not block but did not pass either, the most serious first.
 
         A check that would block and cannot tell comes before one that fails without blocking, and
-        that before one that cannot tell and would not block. None if all checks passed.
+        that before one that cannot tell and would not block.
         """
 
         def get_seriousness(verdict: Verdict) -> tuple[bool, bool]:
@@ -338,7 +338,7 @@ class Verdicts(Result):
             return (not would_block, verdict.outcome is not CheckOutcome.FAILED)
 
         reservations = [verdict for verdict in self.items if verdict.is_reservation]
-        return min(reservations, key=get_seriousness, default=None)
+        return sorted(reservations, key=get_seriousness)
 
     def count_outcome(self, outcome: CheckOutcome) -> int:
         """Count the verdicts with this outcome."""

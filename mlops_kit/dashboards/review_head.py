@@ -161,10 +161,10 @@ def _describe_obstacle(review: StoredReview) -> str:
         )
     last = review.last_approval
     if review.promotion is not None or last is None:
-        reservation = review.verdicts.worst_reservation
-        if reservation is None:
+        reservations = review.verdicts.reservations
+        if not reservations:
             return ", and no check blocks it."
-        return f". No check blocks it, with reservations: {reservation.sentence}"
+        return f". No check blocks it, with reservations: {reservations[0].sentence}"
     return _APPROVAL_CLAUSES[ApprovalOutcome(last.outcome)].format(last.actor)
 
 

@@ -279,11 +279,15 @@ def summarize_review(numbers: KeyNumbers, quality: Table, verdicts: Iterable[Ver
             and verdict.outcome != CheckOutcome.NOT_APPLICABLE
         ):
             sentences.append(verdict.sentence)
-    worst_reservation = all_verdicts.worst_reservation
+    reservations = [
+        verdict.sentence
+        for verdict in all_verdicts.reservations
+        if verdict.sentence not in sentences
+    ]
     if blocking_sentences:
         sentences.append(f"Blocked by: {blocking_sentences[0]}")
-    elif worst_reservation is None or worst_reservation.sentence in sentences:
-        sentences.append("No check blocks it.")
+    elif reservations:
+        sentences.append(f"No check blocks it, with reservations: {reservations[0]}")
     else:
-        sentences.append(f"No check blocks it, with reservations: {worst_reservation.sentence}")
+        sentences.append("No check blocks it.")
     return " ".join(sentences)

@@ -144,15 +144,12 @@ def test_failure_with_severity_warns_does_not_block() -> None:
     assert not Verdicts.from_verdicts([verdict]).is_blocked
 
 
-def test_worst_reservation_is_that_of_a_check_that_would_block() -> None:
+def test_reservations_begin_with_a_check_that_would_block() -> None:
     undecided = Verdict("a", "A", CheckOutcome.CANNOT_TELL, CheckSeverity.WARNS, "a")
     warning = Verdict("b", "B", CheckOutcome.FAILED, CheckSeverity.WARNS, "b")
     would_block = Verdict("c", "C", CheckOutcome.CANNOT_TELL, CheckSeverity.BLOCKS, "c")
-    ordered = [would_block, warning, undecided]
-    for position, expected in enumerate(ordered):
-        remaining = Verdicts.from_verdicts(reversed(ordered[position:]))
-        assert remaining.worst_reservation == expected
-    assert Verdicts.from_verdicts([PASSED, FAILED]).worst_reservation is None  # FAILED blocks
+    verdicts = Verdicts.from_verdicts([PASSED, undecided, FAILED, warning, would_block])
+    assert verdicts.reservations == [would_block, warning, undecided]  # FAILED blocks
 
 
 def test_empty_verdicts_have_a_sentence() -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+from mlflow.exceptions import MlflowException
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from mlops_kit.core.errors import KitError, RunFailedError
@@ -361,3 +363,14 @@ def test_later_review_renews_a_version_until_it_is_promoted(project: loader.Proj
     versions.promote_version(project, third.version, "ann", "fit now")
     assert review_again("yet another") == third
     assert versions.find_champion(project) == third
+
+
+def test_models_are_loaded_where_mlflow_refuses_to(
+    served: loader.Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    champion, model = versions.load_champion(served)
+    with store.connect_mlflow(served), pytest.raises(MlflowException, match="is disallowed"):
+        mlflow.sklearn.load_model(champion.uri)
+    rows = pd.DataFrame({name: [0.5] for name in champion.features})
+    assert 0 < model.predict_proba(rows)[0, 1] < 1

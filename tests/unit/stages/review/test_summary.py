@@ -206,3 +206,8 @@ def test_summary_names_champion_comparison_and_what_blocks(
     assert summarize_review(told, table, [champion, unusual, uncertain]).endswith(
         "No check blocks it, with reservations: It may be no better."
     )
+    # A reservation that is stated already does not hide the others.
+    undecided = Verdict("no_worse_than_champion", "t", "cannot tell", "blocks", "Not comparable.")
+    assert summarize_review(told, table, [undecided, unusual]).endswith(
+        "Not comparable. No check blocks it, with reservations: It is not calibrated."
+    )
