@@ -16,6 +16,7 @@ from mlops_kit.cli import application
 from mlops_kit.core.files import write_json
 from mlops_kit.core.resources import find_resource_folder
 from mlops_kit.project import explain, loader, run_folder
+from mlops_kit.watch.lease import hold_lease
 
 VALID_CONFIG = "name: tiny\nsource: t.csv\ntarget: late\ntask: binary\ntime: at\n"
 HEAVY_MODULES = {
@@ -282,6 +283,15 @@ def test_status_without_a_run_says_what_to_do(home: Path, mlops: RunCommand) -> 
     assert (code, out) == (2, "")
     assert "there is no run yet" in err
     assert "Hint: mlops run" in err
+
+
+def test_status_without_a_run_shows_the_watch(home: Path, mlops: RunCommand) -> None:
+    with hold_lease(loader.load_project(home)):
+        code, out, _ = mlops("status", "--project", home)
+    assert code == 0
+    assert out.startswith("There is no run in this folder.\nwatch: running on ")
+    code, out, _ = mlops("status", "--project", home, "--json")
+    assert list(json.loads(out)) == ["watch"]
 
 
 def test_status_shows_result_error_or_reason_of_each_stage(home: Path, mlops: RunCommand) -> None:
