@@ -17,7 +17,7 @@ from mlops_kit.stages.monitor.label_faults import (
 )
 from mlops_kit.watch.change_detection import encode_version_labels
 from mlops_kit.watch.context import WatchContext
-from mlops_kit.watch.windows import ReferenceData
+from mlops_kit.watch.reference_data import ReferenceData
 
 
 def find_label_faults(context: WatchContext, window: WindowRecord) -> list[FeedFault]:
