@@ -179,11 +179,7 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
     )
     signals = _detect_signals(context, evidence, reference)
     profile = profile_window(
-        reference,
-        rows,
-        feature_values,
-        window_predictions.sampling,
-        context.config,
+        reference, rows, feature_values, window_predictions.sampling, context.config
     )
     with open_transaction(context.project) as transaction:
         window = WindowRecord(
