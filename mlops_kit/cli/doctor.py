@@ -240,6 +240,23 @@ def check_source(project: Project) -> str:
     return f"{len(source.list_source_columns(project))} columns"
 
 
+@PROJECT_CHECKS.register("retraining")
+def check_retraining_policy(project: Project) -> str:
+    """Check that each reason to retrain that the settings name can apply."""
+    policy = project.config.retrain
+    inactive_reasons = policy.describe_inactive_reasons()
+    if inactive_reasons:
+        raise KitError(
+            inactive_reasons, "a limit for each reason", "state it, or remove the reason"
+        )
+    if policy.when.reason_names:
+        return f"if {policy.when.min_reasons} of: {', '.join(policy.when.reason_names)}"
+    reasons = policy.list_active_reasons()
+    if not reasons:
+        return "no reason of mlops-kit is switched on: only those of plugins, or a person's request"
+    return f"if any of: {', '.join(reasons)}"
+
+
 @PROJECT_CHECKS.register("store")
 def check_tracking_store(project: Project) -> str:
     """Check that MLflow's store answers; one that does not exist yet is not created."""

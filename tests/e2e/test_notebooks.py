@@ -37,6 +37,7 @@ from mlops_kit.registry import store, versions
 from mlops_kit.registry.batch_independence import SCORE_TOLERANCE
 from mlops_kit.serving import app
 from tests.support.environment import make_clean_environment
+from tests.support.loaded_libraries import LIBRARIES_BY_STAGE, select_heavy_libraries
 
 BOOKS = [s["notebook"] for s in pipeline.DEFAULT_STAGES.values()]
 RECORDS = {
@@ -141,6 +142,12 @@ def test_a_stage_depends_on_the_modules_that_its_notebook_takes_from_the_package
     assert "mlops_kit/stages/train/search.py" in modules["train"]
     assert "mlops_kit/stages/review/checks.py" not in modules["explore"]
     assert "mlops_kit/stages/train/search.py" not in modules["deploy"]
+
+
+def test_each_stage_loads_only_the_libraries_that_it_uses(run: Path) -> None:
+    for name, entry in read_manifest(run)["stages"].items():
+        loaded = select_heavy_libraries(entry["dependencies"]["packages"])
+        assert loaded <= LIBRARIES_BY_STAGE[name], name
 
 
 def test_every_notebook_is_stored_executed_with_a_code_free_page(run: Path) -> None:

@@ -42,10 +42,18 @@ from mlops_kit.stats.monitoring_tables import (
 
 RECENT_WINDOWS = 3  # windows among which a drift has to persist
 ROLLBACK_SIGNAL = "rollback"
+REINSTATEMENT_SIGNAL = "reinstatement"
 PROMOTION_STOP_SIGNAL = "promotion_stopped"
 FEED_FAULT_SIGNAL = "feed_fault"
 # Incidents that end when the realized performance is back at its reference.
-PERFORMANCE_SIGNALS = frozenset({REALIZED_PERFORMANCE_CHECK, CONCEPT_DRIFT_CHECK, ROLLBACK_SIGNAL})
+PERFORMANCE_SIGNALS = frozenset(
+    {
+        REALIZED_PERFORMANCE_CHECK,
+        CONCEPT_DRIFT_CHECK,
+        ROLLBACK_SIGNAL,
+        REINSTATEMENT_SIGNAL,
+    }
+)
 _MAX_LISTED_COLUMNS = 3
 _TITLE_BY_CHECK = {
     REALIZED_PERFORMANCE_CHECK: "Performance below its reference",
