@@ -57,6 +57,8 @@ def print_estimates(
 ) -> None:
     """Print estimated and realized performance by chunk, and how well they agree."""
     columns = sorted(DRIFTED_COLUMNS | STABLE_COLUMNS)
+    threshold = float(reference.loc[reference["y_pred"] == 1, "score"].min())
+    print(f"The model predicts the positive class from a score of {threshold:g} on.")
     for metric in METRIC_NAMES:
         print(f"{metric}: chunk, estimated [95%], realized, difference, how")
         metric_config = config.model_copy(
@@ -70,10 +72,11 @@ def print_estimates(
                 chunk["score"],
                 chunk[columns],
                 get_sampling_design(chunk, metric_config),
+                threshold,
             )
             estimated = estimate_performance(model, window)
             interval = estimated.interval
-            realized = compute_metric(metric, chunk["repaid"], chunk["score"])
+            realized = compute_metric(metric, chunk["repaid"], chunk["score"], threshold)
             error = interval.value - realized
             errors.append(abs(error))
             covered += interval.low <= realized <= interval.high

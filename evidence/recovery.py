@@ -27,6 +27,7 @@ import shutil
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from stored_outcomes import ROOT, OutcomeStore
@@ -163,33 +164,50 @@ def run_scenario(scenario: str, seed: int) -> dict[str, Any]:
 
 
 def measure_champions(project: Any, scenario: str, seed: int, table: Any) -> dict[str, Any]:
-    """Measure the champion of each week, the first model and the best window on fresh rows."""
-    from mlops_kit.db import approvals
+    """Measure on fresh rows: daily the champion and the first model, weekly the best window."""
     from mlops_kit.registry import models, versions
     from mlops_kit.registry.scoring import predict_scores
 
-    promotions = sorted(approvals.list_promotions(project), key=lambda entry: entry.number)
-    champions = []
-    for promotion in promotions:
-        version = versions.load_version(project, promotion.version)
-        model = models.load_model(project, version)
-        champions.append((datetime.fromisoformat(version.as_of), version, model))
+    served_by_day = load_serving_versions(project)
+    loaded = {}
+    for name in dict.fromkeys(served_by_day.values()):
+        version = versions.load_version(project, name)
+        loaded[name] = (version, models.load_model(project, version))
+    first = next(iter(loaded))
+    days = []
     weeks = []
     day = FIRST_MODEL
-    while day <= get_last_day(scenario):
+    while day < get_last_day(scenario):
         fresh = make_fresh_rows(scenario, day, seed)
-        served = [entry for entry in champions if entry[0] <= day][-1]
+        served = served_by_day[f"{day:%Y-%m-%d}"]
         aucs = {}
-        for name, (_, version, model) in (("champion", served), ("first", champions[0])):
+        for role, name in (("champion", served), ("first", first)):
+            version, model = loaded[name]
             scores = predict_scores(model, fresh[list(version.features)], project.config)
-            aucs[name] = compute_auc(fresh["y"], scores)
-        window, aucs["best_window"] = fit_best_window(table, fresh, day)
-        weeks.append(
-            {"day": f"{day:%Y-%m-%d}", "version": served[1].version, "window": window} | aucs
-        )
-        day += timedelta(days=7)
-    retrained = [f"{as_of:%Y-%m-%d}" for as_of, _, _ in champions[1:]]
-    return {"weeks": weeks, "retrained": retrained, "attempts": list_attempts(project)}
+            aucs[role] = compute_auc(fresh["y"], scores)
+        measured = {"day": f"{day:%Y-%m-%d}", "version": served} | aucs
+        days.append(measured)
+        if (day - FIRST_MODEL).days % 7 == 0:
+            window, best_auc = fit_best_window(table, fresh, day)
+            weeks.append(measured | {"window": window, "best_window": best_auc})
+        day += timedelta(days=1)
+    changes = [
+        f"{later['day']} version {later['version']}"
+        for earlier, later in pairwise(days)
+        if later["version"] != earlier["version"]
+    ]
+    return {"days": days, "weeks": weeks, "changes": changes, "attempts": list_attempts(project)}
+
+
+def load_serving_versions(project: Any) -> dict[str, str]:
+    """Load which version scored the newest rows of each day, from the prediction log."""
+    from mlops_kit.db import predictions
+
+    rows = predictions.load_labeled_predictions(
+        project, FIRST_MODEL, FIRST_MODEL.replace(year=2099)
+    )
+    days = rows["moment"].dt.strftime("%Y-%m-%d")
+    return dict(zip(days, rows["version"], strict=True))
 
 
 def list_attempts(project: Any) -> list[str]:
@@ -230,12 +248,14 @@ def fit_best_window(table: Any, fresh: Any, day: datetime) -> tuple[int, float]:
 
 def list_problems(scenario: str, outcome: dict[str, Any]) -> list[str]:
     """List what is not as it should be."""
-    weeks = [week for week in outcome["weeks"] if week["day"] >= f"{CHANGE:%Y-%m-%d}"]
+    first_day = f"{CHANGE:%Y-%m-%d}"
+    weeks = [week for week in outcome["weeks"] if week["day"] >= first_day]
     if scenario == "none":
         return [f"retrained {day} without a change" for day in outcome["attempts"]]
     if scenario == "recurring":
-        mean = sum(week["champion"] for week in weeks) / len(weeks)
-        staying = sum(week["first"] for week in weeks) / len(weeks)
+        days = [day for day in outcome["days"] if day["day"] >= first_day]
+        mean = sum(day["champion"] for day in days) / len(days)
+        staying = sum(day["first"] for day in days) / len(days)
         if mean < staying:
             return [f"mean AUC {mean:.3f}, below {staying:.3f} of the first model"]
         return []
@@ -254,7 +274,7 @@ def print_outcome(name: str, outcome: dict[str, Any], verbose: bool) -> None:
     """Print what happened in a scenario."""
     mark = "passed" if outcome["passed"] else "FAILED"
     print(f"{name}: {mark}, {outcome.get('seconds', 0):.0f} s")
-    print(f"  retrainings {outcome.get('attempts')}; promoted {outcome.get('retrained')}")
+    print(f"  retrainings {outcome.get('attempts')}; in service {outcome.get('changes')}")
     for week in outcome.get("weeks", []):
         print(
             f"  {week['day']}: version {week['version']} AUC {week['champion']:.3f}, first model "

@@ -167,7 +167,7 @@ def count_sent(project: loader.Project) -> dict[str, Counter[int]]:
         in_file[json.loads(line)["number"]] += 1
     at_webhook: Counter[int] = Counter()
     for line in (project.root / "webhook.jsonl").read_text().splitlines():
-        number = re.search(r"Alert (\d+), incident", json.loads(line)["message"])
+        number = re.search(r", alert (\d+)", json.loads(line)["message"])
         if number is None:
             raise SystemExit(f"a message without a number: {line}")
         at_webhook[int(number[1])] += 1

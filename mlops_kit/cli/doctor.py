@@ -9,13 +9,11 @@ To add a check: a function here, registered in ``MACHINE_CHECKS`` (needs no proj
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import metadata
-from pathlib import Path
 from typing import NamedTuple
 
 from packaging.requirements import Requirement
@@ -25,7 +23,7 @@ from mlops_kit.core.environment import get_user_name
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.extensions import ExtensionRegistry
 from mlops_kit.core.extras import EXTRAS, format_install_command
-from mlops_kit.project import identity, loader, plugins
+from mlops_kit.project import identity, loader, plugins, writable
 from mlops_kit.project.config import base
 from mlops_kit.project.loader import Project
 from mlops_kit.project.plugins import PluginError
@@ -84,11 +82,13 @@ def _run_checks_without_plugins(start: str | None) -> Iterator[DoctorFinding]:
 
 
 def _run_check(name: str, check: Callable[[], str]) -> DoctorFinding:
-    """Run one check."""
+    """Run one check; whatever it raises is what it found, so that the others are run too."""
     try:
         return DoctorFinding(name, True, check())
     except (KitError, ImportError, OSError) as error:
         return DoctorFinding(name, False, str(error))
+    except Exception as error:
+        return DoctorFinding(name, False, f"{type(error).__name__}: {error}")
 
 
 @MACHINE_CHECKS.register("Python")
@@ -240,6 +240,23 @@ def check_source(project: Project) -> str:
     return f"{len(source.list_source_columns(project))} columns"
 
 
+@PROJECT_CHECKS.register("retraining")
+def check_retraining_policy(project: Project) -> str:
+    """Check that each reason to retrain that the settings name can apply."""
+    policy = project.config.retrain
+    inactive_reasons = policy.describe_inactive_reasons()
+    if inactive_reasons:
+        raise KitError(
+            inactive_reasons, "a limit for each reason", "state it, or remove the reason"
+        )
+    if policy.when.reason_names:
+        return f"if {policy.when.min_reasons} of: {', '.join(policy.when.reason_names)}"
+    reasons = policy.list_active_reasons()
+    if not reasons:
+        return "no reason of mlops-kit is switched on: only those of plugins, or a person's request"
+    return f"if any of: {', '.join(reasons)}"
+
+
 @PROJECT_CHECKS.register("store")
 def check_tracking_store(project: Project) -> str:
     """Check that MLflow's store answers; one that does not exist yet is not created."""
@@ -248,7 +265,7 @@ def check_tracking_store(project: Project) -> str:
     location = project.config.tracking
     file = store.find_store_file(project)
     if file is not None and not file.exists():
-        _require_writable(file.parent, project)
+        writable.require_writable(file.parent, project)
         return f"none yet at {location}; the first run creates it"
     try:
         with store.connect_mlflow(project) as client:
@@ -297,7 +314,7 @@ def check_people(project: Project) -> str:
 @PROJECT_CHECKS.register("disk")
 def check_disk_space(project: Project) -> str:
     """Check that runs can be written and that there is enough disk space."""
-    _require_writable(project.reports_folder, project)
+    writable.check_writable_folders(project)
     free_gib = shutil.disk_usage(project.root).free / _BYTES_PER_GIB
     if free_gib < MIN_FREE_DISK_GIB:
         raise KitError(
@@ -306,22 +323,3 @@ def check_disk_space(project: Project) -> str:
             f"remove old runs in {project.config.reports}/ with mlops clean",
         )
     return f"{free_gib:.0f} GiB free"
-
-
-def _require_writable(folder: Path, project: Project) -> None:
-    """Raise an error if a folder could not be created or written; it is not created.
-
-    Raises
-    ------
-    KitError
-        If the nearest existing parent is not a writable folder.
-    """
-    path = project.resolve_path(folder)
-    existing = next(parent for parent in (path, *path.parents) if parent.exists())
-    if existing.is_dir() and os.access(existing, os.W_OK):
-        return
-    raise KitError(
-        f"{str(existing)!r} is not writable",
-        "a folder that you may write to",
-        f"chmod u+w {existing}, or another folder in {base.CONFIG_FILE_NAME}",
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -74,6 +74,7 @@ def replay_command(
 
 def _print_comparison(comparison: PolicyComparison) -> None:
     """Print the costs as a table per ratio, then the recommendation and the policy to paste."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -83,9 +84,11 @@ def _print_comparison(comparison: PolicyComparison) -> None:
     costs = comparison.costs
     columns = [name for name in costs.data.columns if name != "retraining cost"]
     for ratio, rows in costs.data.groupby("retraining cost", sort=False):
-        rich_table = Table(title=Text(f"If {ratio}"), title_justify="left")
+        rich_table = Table(title=Text(f"If {ratio}"), title_justify="left", box=SIMPLE_HEAD)
         for name in columns:
-            rich_table.add_column(name, justify="left" if name == "policy" else "right")
+            # In a narrow terminal only a heading of two words is wrapped.
+            justify: Literal["left", "right"] = "left" if name == "policy" else "right"
+            rich_table.add_column(name, justify=justify, no_wrap=" " not in name)
         for row in rows[columns].to_dict("records"):
             rich_table.add_row(*(Text(format_number(row[name])) for name in columns))
         console.print(rich_table)

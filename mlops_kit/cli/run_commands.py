@@ -24,15 +24,18 @@ def status_command(project: ProjectOption = "", as_json: JsonOption = False) -> 
 
     loaded = loader.load_project(project or None)
     folders = run_folder.list_run_folders(loaded.reports_folder)
-    if not folders:
-        raise KitError("there is no run yet", f"one in {loaded.config.reports}/", "mlops run")
-    manifest = run_manifest.read_manifest(folders[0])
     liveness = read_watch_liveness(loaded)
+    if not folders and liveness is None:
+        raise KitError("there is no run yet", f"one in {loaded.config.reports}/", "mlops run")
+    manifest = run_manifest.read_manifest(folders[0]) if folders else None
     if as_json:
-        watch = liveness.to_json_dict() if liveness else None
-        output.print_json({**manifest.to_json_dict(), "watch": watch})
+        values = manifest.to_json_dict() if manifest else {}
+        output.print_json({**values, "watch": liveness.to_json_dict() if liveness else None})
         return
-    output.print_run_status(manifest)
+    if manifest is None:  # a run of another machine, or one that was removed
+        output.print_text("There is no run in this folder.")
+    else:
+        output.print_run_status(manifest)
     if liveness is not None:
         output.print_text(f"watch: {liveness.describe()}")
 

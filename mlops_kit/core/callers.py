@@ -49,8 +49,9 @@ class Caller:
 
     @property
     def is_local(self) -> bool:
-        """Whether it was the notebook or a module of the project."""
-        return self.kind == CallerKind.LOCAL
+        """Whether it was the notebook or a module of the project, or a thread started for it."""
+        is_thread = self.kind == CallerKind.UNKNOWN and not self.is_service
+        return self.kind == CallerKind.LOCAL or is_thread
 
 
 class _FrameOrigin(Enum):

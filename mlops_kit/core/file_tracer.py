@@ -204,7 +204,7 @@ def _is_counted_read(path: str, frame: FrameType) -> bool:
         if is_hidden or is_special or relative_path == _CONFIG_FILE:
             return caller.is_local
         return os.path.exists(path) or caller.is_local
-    return caller.is_local or (caller.kind == callers.CallerKind.UNKNOWN and not caller.is_service)
+    return caller.is_local
 
 
 def _is_source_viewer(frame: FrameType | None) -> bool:
@@ -229,6 +229,8 @@ def _record_code_read(path: str, frame: FrameType | None) -> None:
         frame = frame.f_back
     is_import = outermost_function in _IMPORT_FUNCTIONS
     if is_import and not tracer_state.records_imports:
+        return
+    if not is_import and _is_source_viewer(frame):
         return
     source = path
     if path.endswith(".pyc"):
@@ -418,6 +420,8 @@ def _record_check(
     try:
         name = to_path(path)
         if name is None or name in file_log.written or not paths.contains(name):
+            return
+        if os.path.basename(name).startswith("<"):  # code without a file, in a traceback
             return
         if name in file_log.missing or name in file_log.read:
             return

@@ -29,11 +29,11 @@ _STARTUP_CODE = """\
 import os, sys
 folder = os.path.dirname(__file__)
 sys.path[:] = [entry for entry in sys.path if entry != folder]
-del sys.modules["sitecustomize"]
+startup = sys.modules.pop("sitecustomize")
 try:
     import sitecustomize
 except ImportError:
-    pass
+    sys.modules["sitecustomize"] = startup
 try:
     from mlops_kit.core.process_tracer import start_in_child
 except ImportError:

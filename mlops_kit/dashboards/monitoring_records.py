@@ -19,6 +19,7 @@ from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.stages.monitor.incidents import (
     FEED_FAULT_SIGNAL,
     PROMOTION_STOP_SIGNAL,
+    REINSTATEMENT_SIGNAL,
     ROLLBACK_SIGNAL,
     IncidentSeverity,
 )
@@ -49,6 +50,7 @@ _SIGNALS_WITHOUT_WINDOWS = {
     "retraining",
     FEED_FAULT_SIGNAL,
     PROMOTION_STOP_SIGNAL,
+    REINSTATEMENT_SIGNAL,
     ROLLBACK_SIGNAL,
     *ARRIVAL_SIGNALS,
 }

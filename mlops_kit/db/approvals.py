@@ -25,6 +25,9 @@ from mlops_kit.project.identity import TOKEN_VARIABLE, is_identified
 from mlops_kit.project.loader import Project
 
 AUTOMATIC_APPROVER = "mlops.yaml (approval: automatic)"  # the actor where no person has to decide
+REINSTATING_ACTOR = (
+    "mlops watch (reinstatement)"  # who promotes an earlier version of a known concept
+)
 _MAX_INSERT_ATTEMPTS = 20
 
 

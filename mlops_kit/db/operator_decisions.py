@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mlops_kit.core.errors import KitError
-from mlops_kit.db.approvals import check_permission, list_promotions
+from mlops_kit.db.approvals import REINSTATING_ACTOR, check_permission, list_promotions
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import OperatorDecisionRecord, PromotionRecord
 from mlops_kit.db.timestamps import current_timestamp
@@ -96,6 +96,9 @@ def detect_promotion_stop(
     was_rollback = False
     stop = None
     for promotion in promotions:
+        if promotion.actor == REINSTATING_ACTOR:
+            was_rollback = False  # the version before was better when it was promoted
+            continue
         is_known = promotion.version in known_versions
         is_rollback = is_known and not was_rollback
         if is_known and was_rollback:
@@ -109,6 +112,27 @@ def detect_promotion_stop(
         known_versions.add(promotion.version)
         was_rollback = is_rollback
     return stop
+
+
+def list_rolled_back_versions(promotions: Sequence[PromotionRecord]) -> set[str]:
+    """List the versions that an earlier one has replaced because they were worse.
+
+    A version that was promoted again since, and one that a reinstatement replaced, are not listed.
+
+    Parameters
+    ----------
+    promotions : sequence of PromotionRecord
+        All promotions, the oldest first.
+    """
+    first_numbers: dict[str, int] = {}
+    rolled_back: set[str] = set()
+    for promotion in promotions:
+        number = first_numbers.setdefault(promotion.version, promotion.number)
+        replaced_number = first_numbers.get(promotion.previous_version or "", 0)
+        rolled_back.discard(promotion.version)
+        if replaced_number > number and promotion.actor != REINSTATING_ACTOR:
+            rolled_back.add(promotion.previous_version or "")
+    return rolled_back
 
 
 def enable_automatic_promotion(

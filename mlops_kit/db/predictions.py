@@ -237,6 +237,19 @@ def count_labeled_rows(project: Project, since: datetime) -> int:
         return int(session.scalar(statement) or 0)
 
 
+def find_last_row_of_others(project: Project, version: str) -> datetime | None:
+    """Return the time of the newest row that another version scored; None if there is none."""
+    if not database_exists(project):
+        return None
+    statement = sa.select(sa.func.max(PredictionRecord.event_time)).where(
+        PredictionRecord.model == project.config.name,
+        PredictionRecord.version != version,
+    )
+    with open_transaction(project) as session:
+        newest = session.scalar(statement)
+    return None if newest is None else datetime.fromisoformat(newest)
+
+
 def find_predictions(
     session: Session, model: str, ids: Iterable[str]
 ) -> dict[str, PredictionRecord]:

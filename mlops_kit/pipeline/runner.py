@@ -49,6 +49,7 @@ from mlops_kit.project.run_manifest import (
     read_stored_manifest,
 )
 from mlops_kit.project.secrets import MIN_SECRET_CHARACTERS, iterate_secrets
+from mlops_kit.project.writable import check_writable_folders
 
 # A secret of at least this many characters does not occur inside another value by chance.
 _MIN_EMBEDDED_SECRET_CHARACTERS = 8
@@ -178,6 +179,7 @@ def run_pipeline(
         up_to_date_run = find_up_to_date_run(project, planned_stages, RunHistory(project))
         if up_to_date_run is not None:
             return _complete_up_to_date_run(project, up_to_date_run, report_progress)
+    check_writable_folders(project)
     check_configured_columns(project)
     check_classes(project)
     stages_to_run = [
@@ -286,11 +288,16 @@ def check_resumable(folder: Path) -> RunManifest:
     manifest = read_manifest(folder)
     if manifest.is_running:
         place = f" {manifest.process.describe()}" if manifest.process else ""
+        hint = "wait until it has ended"
+        if manifest.status == RunStatus.RUNNING_ELSEWHERE:
+            hint += (
+                f"; if its machine is gone, it counts as killed "
+                f"{MAX_HEARTBEAT_AGE.total_seconds():.0f} s after it last touched its lock"
+            )
         raise KitError(
             f"run {manifest.run} cannot be resumed: it is {manifest.status}{place}",
             "a run whose process has ended",
-            "wait until it has ended; if its machine is gone, it counts as killed "
-            f"{MAX_HEARTBEAT_AGE.total_seconds():.0f} s after it last touched its lock",
+            hint,
         )
     if manifest.status != RunStatus.SUCCEEDED:
         return manifest
@@ -323,6 +330,7 @@ def resume_run(
     KitError
         If the run succeeded or is still running.
     """
+    check_writable_folders(project)
     manifest = check_resumable(folder)
     with lock_run(folder) as process:
         if read_stored_manifest(folder) != manifest:

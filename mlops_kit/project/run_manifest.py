@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_kit.core import files
+from mlops_kit.core.errors import KitError
 from mlops_kit.core.process_identity import (
     ProcessIdentity,
     ProcessLiveness,
@@ -30,7 +31,7 @@ from mlops_kit.project.config.legacy import rename_settings
 SCHEMA_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 BRANCHES_FOLDER = "branches"  # inside a run folder: the runs of its branches
-RUN_LOCK_FILE = ".lock"  # held by the process that executes the run
+RUN_LOCK_FILE = "run.lock"  # held by the process that executes the run
 DISK_RESERVE_FILE = ".reserve"  # freed when the disk is full, so that the manifest can be written
 NOT_SELECTED_REASON = "not chosen"
 _PROCESS_START_TOLERANCE_SECONDS = 1.0
@@ -367,9 +368,24 @@ def write_manifest(folder: Path, manifest: RunManifest) -> None:
 
 
 def read_stored_manifest(folder: Path) -> RunManifest:
-    """Read the manifest of a run as it is stored, whether or not its process still exists."""
-    stored = files.read_json(folder / MANIFEST_FILE)
-    return RunManifest.model_validate(_upgrade_manifest(stored))
+    """Read the manifest of a run as it is stored, whether or not its process still exists.
+
+    Raises
+    ------
+    KitError
+        If the file is damaged.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        stored = files.read_json(path)
+        return RunManifest.model_validate(_upgrade_manifest(stored))
+    except (ValueError, AttributeError, TypeError) as error:
+        problem = str(error).partition("\n")[0]
+        raise KitError(
+            f"{path} is damaged: {problem}",
+            "the record of a run",
+            f"move {folder} away; the next run does not need it",
+        ) from error
 
 
 def read_manifest(folder: Path) -> RunManifest:

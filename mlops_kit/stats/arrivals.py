@@ -33,9 +33,7 @@ class Dispersion(NamedTuple):
     degrees_of_freedom: float = math.inf
 
 
-def estimate_dispersion(
-    counts_by_phase: Sequence[Sequence[int]], overlapping_counts: int = 1
-) -> Dispersion:
+def estimate_dispersion(counts_by_phase: Sequence[Sequence[int]]) -> Dispersion:
     """Estimate by how much counts vary beyond chance, pooled over phases such as weekdays.
 
     It is the variance of the counts relative to the median of their phase, less the variance by
@@ -46,9 +44,6 @@ def estimate_dispersion(
     ----------
     counts_by_phase : sequence of sequence of int
         The counts of each phase.
-    overlapping_counts : int
-        Number of periods that a count is the sum of, where consecutive counts share all but one:
-        they say less than as many independent ones.
 
     Returns
     -------
@@ -58,8 +53,7 @@ def estimate_dispersion(
     References
     ----------
     Hampel, "The breakdown points of the mean combined with some rejection rules", Technometrics 27
-    (1985); Hilbe, "Negative Binomial Regression" (2011), for the variance; Bartlett's formula for
-    the degrees of freedom of the variance of sums that overlap.
+    (1985); Hilbe, "Negative Binomial Regression" (2011), for the variance.
     """
     deviations: list[float] = []
     means = []
@@ -82,11 +76,9 @@ def estimate_dispersion(
     kept = sizes[sizes <= _MAX_DEVIATIONS * max(robust_deviation, np.sqrt(chance))]
     free_count = max(1, len(kept) - len(means))
     variance = float(np.sum(kept**2)) / free_count
-    shared = 1 - np.arange(1, overlapping_counts) / overlapping_counts
-    degrees_of_freedom = free_count / (1 + 2 * float(np.sum(shared**2)))
     return Dispersion(
         max(0.0, variance - chance),
-        max(_MIN_DEGREES_OF_FREEDOM, degrees_of_freedom),
+        max(_MIN_DEGREES_OF_FREEDOM, free_count),
     )
 
 

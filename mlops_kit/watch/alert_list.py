@@ -13,11 +13,11 @@ from mlops_kit.db.engine import query_records
 from mlops_kit.db.tables import AlertMuteRecord, AlertRecord, IncidentRecord
 from mlops_kit.project.loader import Project
 from mlops_kit.stages.monitor.incidents import IncidentSeverity
-from mlops_kit.watch.alert_message import SEVERITY_WORDS
-from mlops_kit.watch.alert_queue import list_active_mutes
+from mlops_kit.watch.alert_queue import format_utc_time, list_active_mutes
+from mlops_kit.watch.signals import get_public_name
 from mlops_kit.watch.status import format_local_time
 
-_COLUMNS = ("alert", "incident", "time", "sink", "event", "severity", "title", "state")
+_COLUMNS = ("alert", "incident", "time", "sink", "event", "signal", "severity", "title", "state")
 _JSON_FIELDS = (
     "id",
     "incident_id",
@@ -118,12 +118,12 @@ def describe_alert_state(alert: AlertRecord) -> str:
     if alert.withheld is not None:
         return alert.withheld
     if alert.sent_at is not None:
-        return f"sent {alert.sent_at[:16]} UTC"
+        return f"sent {format_utc_time(alert.sent_at)}"
     if alert.error:
         attempts = "1 attempt" if alert.attempts == 1 else f"{alert.attempts} attempts"
         return f"not sent after {attempts}: {alert.error}"
     if alert.due_at is not None:
-        return f"waits until {alert.due_at[:16]} UTC"
+        return f"waits until {format_utc_time(alert.due_at)}"
     return "waits to be sent"
 
 
@@ -141,7 +141,8 @@ def format_alert_overview(project: Project, overview: AlertOverview) -> str:
                     time,
                     alert.sink,
                     alert.event,
-                    SEVERITY_WORDS[IncidentSeverity(alert.severity)],
+                    get_public_name(alert.signal),
+                    IncidentSeverity(alert.severity).display_name,
                     alert.title,
                     describe_alert_state(alert),
                 )
@@ -156,6 +157,6 @@ def format_alert_overview(project: Project, overview: AlertOverview) -> str:
         lines.append(f"Open incident {incident.id}: {incident.title} ({acknowledged})")
     for mute in overview.mutes:
         end = format_local_time(project.config, datetime.fromisoformat(mute.muted_until))
-        signal = mute.signal or "all signals"
+        signal = get_public_name(mute.signal) or "all signals"
         lines.append(f"Muted until {end}: {signal}, by {mute.actor}: {mute.reason}")
     return "\n".join(lines)

@@ -7,10 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from mlops_kit.project.config.services import DashboardConfig
-from mlops_kit.stages.monitor.incidents import IncidentSeverity
 
 _MONITORING_PAGE = "monitoring"
-SEVERITY_WORDS = {IncidentSeverity.CRITICAL: "critical", IncidentSeverity.WARNING: "warning"}
 
 
 class AlertEvent(StrEnum):

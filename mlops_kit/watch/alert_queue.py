@@ -27,7 +27,7 @@ from mlops_kit.project.loader import Project
 from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.monitor.incidents import IncidentSeverity, IncidentSignal
 from mlops_kit.watch.alert_message import AlertEvent
-from mlops_kit.watch.signals import list_all_signal_names
+from mlops_kit.watch.signals import get_public_name, get_stored_name, list_all_signal_names
 
 _MAX_UPDATES = 2  # between the opening and the closing of an incident
 _CLOSED_EARLY = "the incident was closed before the cooldown ended"
@@ -114,7 +114,8 @@ def queue_alerts(transaction: Session, config: ProjectConfig, as_of: datetime) -
             event = choose_event(incident, history.announced, sink, config, as_of)
             if event is None:
                 continue
-            alert = _make_alert(incident, name, event, as_of)
+            is_escalated = sink.escalate_after is not None
+            alert = _make_alert(incident, name, event, as_of, is_escalated=is_escalated)
             if mute is not None:
                 alert.withheld = describe_mute(mute)
             elif event == AlertEvent.OPENED:
@@ -195,11 +196,13 @@ def _make_alert(
     sink: str,
     event: AlertEvent,
     as_of: datetime,
+    *,
+    is_escalated: bool,
 ) -> AlertRecord:
     message = incident.message
     if event == AlertEvent.CLOSED:
         message = incident.close_reason
-    elif event == AlertEvent.CONTINUED:
+    elif event == AlertEvent.CONTINUED or (event == AlertEvent.OPENED and is_escalated):
         message = f"Open since {incident.opened_at[:10]}, not acknowledged. {message}"
     return AlertRecord(
         model=incident.model,
@@ -266,9 +269,14 @@ def find_mute(
     return max(active, key=lambda mute: mute.muted_until, default=None)
 
 
+def format_utc_time(timestamp: str) -> str:
+    """Format a stored timestamp: ``2024-03-07 00:00 UTC``."""
+    return f"{datetime.fromisoformat(timestamp):%Y-%m-%d %H:%M} UTC"
+
+
 def describe_mute(mute: AlertMuteRecord) -> str:
     """Describe until when, by whom and why a signal is muted."""
-    return f"muted until {mute.muted_until[:16]} UTC by {mute.actor}: {mute.reason}"
+    return f"muted until {format_utc_time(mute.muted_until)} by {mute.actor}: {mute.reason}"
 
 
 def list_active_mutes(project: Project, as_of: datetime) -> list[AlertMuteRecord]:
@@ -300,7 +308,7 @@ def mute_signal(
         If there is no such signal, no reason, the end is not in the future, or the person may not
         do this.
     """
-    _check_signal_name(project, signal)
+    stored_signal = _find_signal(project, signal)
     if not reason.strip():
         raise KitError(
             "a mute needs a reason",
@@ -316,7 +324,7 @@ def mute_signal(
     check_permission(project.config.people, actor, approves=False)
     mute = AlertMuteRecord(
         model=project.config.name,
-        signal=signal,
+        signal=stored_signal,
         muted_until=format_timestamp(until),
         actor=actor,
         reason=reason.strip(),
@@ -327,16 +335,18 @@ def mute_signal(
     return mute
 
 
-def _check_signal_name(project: Project, signal: str) -> None:
-    """Check that there can be incidents of a signal, or have been."""
+def _find_signal(project: Project, signal: str) -> str:
+    """Find the stored name of a signal of which there can be incidents, or have been."""
     statement = sa.select(IncidentRecord.signal).where(IncidentRecord.model == project.config.name)
-    known_names = {*list_all_signal_names(), *query_records(project, statement)}
-    if signal and signal not in known_names:
+    stored_names = {*list_all_signal_names(), *query_records(project, statement)}
+    stored_name = get_stored_name(signal)
+    if signal and stored_name not in stored_names:
         raise KitError(
             f"there is no incident signal {signal!r}",
-            suggest_names(signal, known_names),
+            suggest_names(signal, map(get_public_name, stored_names)),
             "name one of them, or none to mute all",
         )
+    return stored_name
 
 
 def end_mutes(project: Project, signal: str, actor: str, as_of: datetime) -> int:
@@ -353,8 +363,9 @@ def end_mutes(project: Project, signal: str, actor: str, as_of: datetime) -> int
     with open_transaction(project) as transaction:
         mutes = transaction.scalars(_select_mutes(project.config.name)).all()
         ended_count = 0
+        stored_name = get_stored_name(signal)
         for mute in mutes:
-            if mute.signal == signal and datetime.fromisoformat(mute.muted_until) > as_of:
+            if mute.signal == stored_name and datetime.fromisoformat(mute.muted_until) > as_of:
                 mute.muted_until = format_timestamp(as_of)
                 ended_count += 1
     if not ended_count:

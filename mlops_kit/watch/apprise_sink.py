@@ -7,12 +7,13 @@ it stays in an error message.
 from __future__ import annotations
 
 import os
+from datetime import datetime
 
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.extras import import_from_extra
 from mlops_kit.project.secrets import remove_url_parts
 from mlops_kit.stages.monitor.incidents import IncidentSeverity
-from mlops_kit.watch.alert_message import SEVERITY_WORDS, Alert, AlertEvent
+from mlops_kit.watch.alert_message import Alert, AlertEvent
 
 _LOG_FORMAT = "%(message)s"
 
@@ -62,7 +63,7 @@ def format_title(alert: Alert) -> str:
     """Format the title of a message: the model, what happened, and to what."""
     if alert.event == AlertEvent.CLOSED:
         return f"[{alert.model}] closed: {alert.title}"
-    severity = SEVERITY_WORDS[IncidentSeverity(alert.severity)]
+    severity = IncidentSeverity(alert.severity).display_name
     if alert.event in {AlertEvent.DIGEST, AlertEvent.TEST}:
         return f"[{alert.model}] {alert.title}"
     return f"[{alert.model}] {severity}, {alert.event}: {alert.title}"
@@ -71,10 +72,15 @@ def format_title(alert: Alert) -> str:
 def format_body(alert: Alert) -> str:
     """Format the text of a message: the sentence, the numbers, the time and the page."""
     lines = [alert.sentence, ""]
-    reference = f"Alert {alert.number}"
+    time = datetime.fromisoformat(alert.time)
+    reference = f"{time:%Y-%m-%d %H:%M} UTC"
     if alert.incident:
         reference += f", incident {alert.incident}"
-    lines.append(f"{reference}, {alert.time}")
+    if alert.number:
+        reference += f", alert {alert.number}"
+    lines.append(reference)
+    if alert.incident and alert.event != AlertEvent.CLOSED:
+        lines.append(f'mlops alerts acknowledge {alert.incident} --reason "…"')
     if alert.link:
         lines.append(alert.link)
     return "\n".join(lines)

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 
 from mlops_kit.core.formatting import format_number, format_percent
+from mlops_kit.core.lazy import np
 from mlops_kit.db.engine import open_transaction
 from mlops_kit.db.predictions import select_with_labels
 from mlops_kit.db.tables import LabelRecord, PredictionRecord, WatchRecord
@@ -35,8 +36,8 @@ _MIN_HISTORY_WEEKS = 2
 _DAYS_PER_WEEK = 7
 _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
-# Of the prediction intervals: a false alarm in 100 years of daily passes and one interval, were the
-# counts exactly as assumed.
+# Of the prediction intervals: about a false alarm in 100 years of daily passes, were the counts
+# exactly as assumed.
 COVERAGE = 0.99995
 _VOLUME_DAYS = (1, 3, 7)  # a smaller reduction shows if it lasts
 _MAX_VOLUME_SHARE = 0.8  # of the expected rows: a smaller reduction is no incident
@@ -139,19 +140,7 @@ class ArrivalLog:
         known_by = as_of + self.interval / 2
         if self.interval < _DAY:
             known_by -= _DELIVERY_SLACK
-        counts_by_phase: list[list[int]] = [[] for _ in range(_DAYS_PER_WEEK)]
-        for days in range(1, HISTORY_WEEKS * _DAYS_PER_WEEK + 1):
-            shifted_start = self._shift(start, days)
-            shifted_end = self._shift(end, days)
-            is_logged = shifted_start >= self.logged_from
-            has_holiday = self.find_end_of_holidays(shifted_start, shifted_end) is not None
-            if shifted_end <= start and is_logged and not has_holiday:
-                count = self.count(shifted_start, shifted_end, self._shift(known_by, days))
-                if shifted_start != start - days * _DAY:
-                    # The clocks were changed in between, which the source of the rows may ignore.
-                    back = days * _DAY
-                    count = min(count, self.count(start - back, end - back, known_by - back))
-                counts_by_phase[days % _DAYS_PER_WEEK].append(count)
+        counts_by_phase = self._count_earlier_periods(start, end, known_by)
         counts = counts_by_phase[0]
         if len(counts) < _MIN_HISTORY_WEEKS:
             return None
@@ -159,10 +148,54 @@ class ArrivalLog:
         empty_weeks = sum(count == 0 for count in counts)
         if empty_weeks > (1 if len(counts) > _MIN_HISTORY_WEEKS + 1 else 0):
             return CountInterval(0, 0.0, 0)
-        # Periods of several days overlap from one day to the next.
-        whole_days = max(1, round((end - start) / _DAY))
-        dispersion = estimate_dispersion(counts_by_phase, whole_days)
-        return predict_count(counts[:_EXPECTATION_WEEKS], dispersion, COVERAGE)
+        newest_counts = counts[:_EXPECTATION_WEEKS]
+        dispersion = estimate_dispersion(counts_by_phase)
+        days = round((end - start) / _DAY)
+        if days <= 1:
+            return predict_count(newest_counts, dispersion, COVERAGE)
+        # Periods of several days overlap: their dispersion, which knows of the autocorrelation of
+        # days, is uncertain. That of single days is not. The wider interval is valid.
+        intervals = [
+            predict_count(newest_counts, Dispersion(dispersion.value), COVERAGE),
+            predict_count(newest_counts, self._sum_days(days, end, known_by), COVERAGE),
+        ]
+        return min(intervals, key=lambda interval: interval.low)
+
+    def _count_earlier_periods(
+        self, start: datetime, end: datetime, known_by: datetime
+    ) -> list[list[int]]:
+        """Count the rows of the period so many days earlier, by the days' remainder of a week."""
+        counts_by_phase: list[list[int]] = [[] for _ in range(_DAYS_PER_WEEK)]
+        for days in range(1, HISTORY_WEEKS * _DAYS_PER_WEEK + 1):
+            shifted_start = self._shift(start, days)
+            shifted_end = self._shift(end, days)
+            is_logged = shifted_start >= self.logged_from
+            has_holiday = self.find_end_of_holidays(shifted_start, shifted_end) is not None
+            if shifted_end > start or not is_logged or has_holiday:
+                continue
+            count = self.count(shifted_start, shifted_end, self._shift(known_by, days))
+            if shifted_start != start - days * _DAY:
+                # The clocks were changed in between, which the source of the rows may ignore.
+                back = days * _DAY
+                count = min(count, self.count(start - back, end - back, known_by - back))
+            counts_by_phase[days % _DAYS_PER_WEEK].append(count)
+        return counts_by_phase
+
+    def _sum_days(self, days: int, end: datetime, known_by: datetime) -> Dispersion:
+        """Compute the dispersion of the sum of the last days, if these are independent."""
+        dispersions = []
+        medians = []
+        for day in range(days):
+            day_end = end - day * _DAY
+            counts_by_phase = self._count_earlier_periods(day_end - _DAY, day_end, known_by)
+            newest_counts = counts_by_phase[0][:_EXPECTATION_WEEKS] or [0]
+            medians.append(float(np.median(newest_counts)))
+            dispersions.append(estimate_dispersion(counts_by_phase))
+        total = sum(medians)
+        if total == 0:
+            return dispersions[0]
+        share = sum(median**2 for median in medians) / total**2
+        return dispersions[0]._replace(value=dispersions[0].value * share)
 
 
 def read_arrival_log(

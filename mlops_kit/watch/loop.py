@@ -35,6 +35,7 @@ from mlops_kit.watch.monitoring import (
     monitor_window,
 )
 from mlops_kit.watch.predecessor import roll_back_worse_champion
+from mlops_kit.watch.reinstatement import reinstate_earlier_version
 from mlops_kit.watch.retraining import follow_up_retrainings
 from mlops_kit.watch.row_scoring import score_new_rows
 from mlops_kit.watch.status import format_local_time, summarize_watch
@@ -111,6 +112,7 @@ class Watcher:
             self.lease.require_held()
             monitor_window(context, start, end, as_of)
         self.lease.require_held()
+        reinstate_earlier_version(context, as_of)
         evaluate_due_labels(context, as_of)
         roll_back_worse_champion(context, as_of)
         follow_up_retrainings(context, as_of)

@@ -36,6 +36,7 @@ from mlops_kit.stages.retrain.policy import (
     RetrainingEvidence,
     decide_retraining,
 )
+from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import CONCEPT_DRIFT_CHECK, REALIZED_PERFORMANCE_CHECK
 from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.change_detection import encode_version_labels, find_suspected_change
@@ -47,6 +48,7 @@ from mlops_kit.watch.retraining import (
     get_last_retraining_time,
     get_pending_reason,
 )
+from mlops_kit.watch.row_quarantine import check_window_for_faults
 from mlops_kit.watch.signals import (
     BLOCKED_SIGNAL,
     DRIFT_SIGNAL,
@@ -349,8 +351,13 @@ def _decide_retraining(
             "replaced."
         )
     change = None
+    fault_reason = ""
     if any(performance.has_failed(check) for check in _PERFORMANCE_CHECKS):
         change = find_suspected_change(context, as_of)
+        fault_reason = check_window_for_faults(context, window, as_of)
+    earlier = _load_earlier_performance(context, window)
+    has_earlier_drop = earlier is not None and earlier.has_failed(REALIZED_PERFORMANCE_CHECK)
+    is_drop_confirmed = change is not None or has_earlier_drop
     return decide_retraining(
         RetrainingEvidence(
             drift=monitoring.drift,
@@ -364,22 +371,40 @@ def _decide_retraining(
             superseded_reason=superseded_reason,
             rejected_share=monitoring.rejected_rows / rows if rows else 0.0,
             recent_retrainings=count_recent_retrainings(context, as_of),
+            fault_reason=fault_reason,
             change_reason=change.describe_missing_rows() if change else "",
             decisions_per_day=scored_rows / length,
-            is_drop_confirmed=change is not None or _has_earlier_drop(context, window),
+            is_drop_confirmed=is_drop_confirmed,
+            is_drop_growing=is_drop_confirmed
+            and _is_drop_growing(performance, earlier, context.config.headline_metric),
         )
     )
 
 
-def _has_earlier_drop(context: WatchContext, window: WindowRecord) -> bool:
-    """Whether the performance had dropped in the window before too, with the same version."""
+def _load_earlier_performance(
+    context: WatchContext, window: WindowRecord
+) -> WindowPerformance | None:
+    """Load what the labels of the window before show of the same version; None if there is none."""
     for earlier in reversed(context.list_monitored_windows()):
         is_same_version = earlier.version == window.version
-        if earlier.realized_json is None or earlier.start >= window.start or not is_same_version:
-            continue
-        performance = WindowPerformance.from_json(earlier.realized_json)
-        return performance.has_failed(REALIZED_PERFORMANCE_CHECK)
-    return False
+        if earlier.realized_json is not None and earlier.start < window.start and is_same_version:
+            return WindowPerformance.from_json(earlier.realized_json)
+    return None
+
+
+def _is_drop_growing(
+    performance: WindowPerformance, earlier: WindowPerformance | None, headline: str
+) -> bool:
+    """Whether the performance dropped further than in the window before, or right at first."""
+    if not performance.has_failed(REALIZED_PERFORMANCE_CHECK):
+        return False
+    if earlier is None:
+        return True
+    value = performance.realized.to_intervals()[headline].value
+    earlier_value = earlier.realized.to_intervals()[headline].value
+    if value is None or earlier_value is None:
+        return False
+    return METRICS[headline].compute_gain(value, earlier_value) < 0
 
 
 def _detect_blocked_retraining(

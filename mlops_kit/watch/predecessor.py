@@ -20,11 +20,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from mlops_kit.core.formatting import format_number
-from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval
-from mlops_kit.core.tasks import to_score_array
-from mlops_kit.data.columns import list_key_columns
-from mlops_kit.data.splitters import get_sampling_design
 from mlops_kit.db import approvals
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.operator_decisions import (
@@ -32,32 +28,27 @@ from mlops_kit.db.operator_decisions import (
     find_promotion_stop,
     list_operator_decisions,
 )
-from mlops_kit.db.predictions import encode_row_key
 from mlops_kit.db.tables import PredecessorComparisonRecord, PromotionRecord, WindowRecord
 from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.loader import Project
-from mlops_kit.registry import scoring, versions
-from mlops_kit.registry.models import load_model
+from mlops_kit.registry import versions
 from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.monitor.incidents import IncidentSeverity, IncidentSignal
 from mlops_kit.stats.metrics import METRICS
-from mlops_kit.stats.paired_gains import (
-    PairedGain,
-    ScoredRows,
-    compute_sequential_interval,
-    measure_paired_gain,
-    shows_loss,
-)
+from mlops_kit.stats.paired_gains import PairedGain, compute_sequential_interval, shows_loss
 from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.context import WatchContext
-from mlops_kit.watch.monitoring import decode_features, select_window_predictions
+from mlops_kit.watch.version_scoring import (
+    ComparedRows,
+    measure_champion_gain,
+    score_with_version,
+)
 
 ROLLBACK_ACTOR = "mlops watch"  # who rolls back where no person does
 _SCHEMA_VERSION = 1
-_MIN_LABELED_SHARE = 0.9
+MIN_LABELED_SHARE = 0.9
 _LATE_LABELS_GRACE = timedelta(days=30)  # how long after they are due labels are waited for
-_MAX_SCORE_DIFFERENCE = 1e-6  # of scores computed again from the logged features
 
 
 @dataclass(frozen=True)
@@ -124,15 +115,6 @@ class _StoredComparison(NamedTuple):
     comparison: PredecessorComparison
 
 
-class _ScoredWindow(NamedTuple):
-    """The rows of a window that the champion scored, with the predecessor's scores."""
-
-    rows: pd.DataFrame
-    sampling: pd.DataFrame
-    predecessor_scores: np.ndarray | None
-    note: str = ""
-
-
 def list_stored_comparisons(project: Project) -> list[_StoredComparison]:
     """List the comparisons of all champions, the newest first."""
     statement = (
@@ -147,7 +129,7 @@ def list_stored_comparisons(project: Project) -> list[_StoredComparison]:
     return comparisons
 
 
-def _list_comparisons_since(
+def list_comparisons_since(
     context: WatchContext, promotion: PromotionRecord
 ) -> list[_StoredComparison]:
     """List the comparisons since a promotion, the oldest first."""
@@ -170,7 +152,7 @@ def _compare_champion(context: WatchContext, promotion: PromotionRecord, as_of: 
     """Compare the champion on the windows whose labels are due, and roll it back if it is worse."""
     for window in _list_uncompared_windows(context, promotion, as_of):
         _compare_window(context, promotion, window, as_of)
-    comparisons = _list_comparisons_since(context, promotion)
+    comparisons = list_comparisons_since(context, promotion)
     worse = [comparison for _, comparison in comparisons if comparison.is_worse]
     if worse:
         _roll_back(context, worse[0], as_of)
@@ -194,7 +176,7 @@ def _list_uncompared_windows(
     as_of: datetime,
 ) -> list[WindowRecord]:
     """List the windows that may have rows of the champion, whose labels are due."""
-    comparisons = _list_comparisons_since(context, promotion)
+    comparisons = list_comparisons_since(context, promotion)
     compared_starts = {record.window_start for record, _ in comparisons}
     made_as_of = datetime.fromisoformat(context.get_champion().version.as_of)
     windows = []
@@ -213,19 +195,23 @@ def _compare_window(
     as_of: datetime,
 ) -> None:
     """Compare both versions on a window, and store the comparison once its labels are mature."""
-    scored = _score_window(context, promotion, window)
+    predecessor = versions.load_version(context.project, promotion.previous_version or "")
+    scored = score_with_version(
+        context,
+        predecessor,
+        datetime.fromisoformat(window.start),
+        datetime.fromisoformat(window.end),
+    )
     labeled_share = float(scored.rows["label"].notna().mean()) if len(scored.rows) else 1.0
     note = scored.note
-    if labeled_share < _MIN_LABELED_SHARE:
+    if labeled_share < MIN_LABELED_SHARE:
         due_at = datetime.fromisoformat(window.end) + context.config.label_delay
         if as_of < due_at + _LATE_LABELS_GRACE:
             return
         note = f"only {labeled_share:.0%} of the rows have a label"
-    comparison = PredecessorComparison(
-        promotion.version, promotion.previous_version or "", note=note
-    )
-    if not note and scored.predecessor_scores is not None:
-        comparison = _measure_gain(context, promotion, scored)
+    comparison = PredecessorComparison(promotion.version, predecessor.version, note=note)
+    if not note:
+        comparison = _measure_gain(context, promotion, predecessor, scored)
     record = PredecessorComparisonRecord(
         model=context.config.name,
         promotion_number=promotion.number,
@@ -245,101 +231,15 @@ def _compare_window(
         context.report_lines(as_of, [sentence])
 
 
-def _score_window(
-    context: WatchContext,
-    promotion: PromotionRecord,
-    window: WindowRecord,
-) -> _ScoredWindow:
-    """Score the champion's rows of a window with the version that it replaced."""
-    start = datetime.fromisoformat(window.start)
-    end = datetime.fromisoformat(window.end)
-    selected = select_window_predictions(context, start, end, promotion.version)
-    rows = selected.rows
-    if rows.empty:
-        return _ScoredWindow(rows, selected.sampling, None, "the champion scored no rows in it")
-    champion = context.get_champion()
-    predecessor = versions.load_version(context.project, promotion.previous_version or "")
-    if predecessor.classes != champion.version.classes:
-        note = f"version {predecessor.version} predicts other classes"
-        return _ScoredWindow(rows, selected.sampling, None, note)
-    features = decode_features(rows, context.get_reference(promotion.version))
-    missing = [name for name in predecessor.features if name not in features]
-    if missing:
-        return _score_source_rows(
-            context,
-            predecessor,
-            selected.sampling,
-            rows,
-            (start, end),
-        )
-    repeated_scores = scoring.predict_scores(
-        champion.model, features[list(champion.version.features)], context.config
-    )
-    logged_scores = to_score_array(rows["score"])
-    if float(np.abs(repeated_scores - logged_scores).max()) > _MAX_SCORE_DIFFERENCE:
-        return _score_source_rows(
-            context,
-            predecessor,
-            selected.sampling,
-            rows,
-            (start, end),
-        )
-    model = load_model(context.project, predecessor)
-    scores = scoring.predict_scores(model, features[list(predecessor.features)], context.config)
-    return _ScoredWindow(rows, selected.sampling, scores)
-
-
-def _score_source_rows(
-    context: WatchContext,
-    predecessor: ModelVersion,
-    sampling: pd.DataFrame,
-    rows: pd.DataFrame,
-    period: tuple[datetime, datetime],
-) -> _ScoredWindow:
-    """Score the rows of a window from the source, where the log does not have all features."""
-    start, end = period
-    lookback = context.config.lookback or start - datetime.fromisoformat(predecessor.as_of)
-    history = context.history.read_until(end, since=start - max(lookback, timedelta(0)))
-    source_rows = history[history[context.config.time] >= start].reset_index(drop=True)
-    model = load_model(context.project, predecessor)
-    scored, _ = scoring.score_with_inputs(
-        context.project,
-        model,
-        predecessor,
-        source_rows,
-        history,
-    )
-    row_keys = scored[list_key_columns(context.project)].itertuples(index=False, name=None)
-    keys = [encode_row_key(key) for key in row_keys]
-    score_by_key = dict(zip(keys, scored["score"], strict=True))
-    is_found = rows["key"].isin(score_by_key)
-    found = rows[is_found].reset_index(drop=True)
-    if found.empty:
-        note = f"the source no longer has the rows that version {predecessor.version} needs"
-        return _ScoredWindow(rows, sampling, None, note)
-    scores = to_score_array(found["key"].map(score_by_key))
-    return _ScoredWindow(found, sampling[is_found.to_numpy()].reset_index(drop=True), scores)
-
-
 def _measure_gain(
     context: WatchContext,
     promotion: PromotionRecord,
-    scored: _ScoredWindow,
+    predecessor: ModelVersion,
+    scored: ComparedRows,
 ) -> PredecessorComparison:
     """Measure the champion's gain in a window, and over all windows since its promotion."""
     config = context.config
-    predecessor = versions.load_version(context.project, promotion.previous_version or "")
-    gain = measure_paired_gain(
-        config.headline_metric,
-        ScoredRows(
-            labels=scored.rows["label"].to_numpy(float),
-            scores=to_score_array(scored.rows["score"]),
-            other_scores=np.asarray(scored.predecessor_scores),
-            threshold=context.get_champion().version.threshold,
-            other_threshold=predecessor.threshold,
-        ),
-        get_sampling_design(scored.sampling, config),
-    )
+    gain = measure_champion_gain(context, predecessor, scored)
     if gain is None:
         return PredecessorComparison(
             promotion.version,
@@ -347,7 +247,7 @@ def _measure_gain(
             note="the metric cannot be computed on its rows",
         )
     gains = [gain]
-    for _, earlier in _list_comparisons_since(context, promotion):
+    for _, earlier in list_comparisons_since(context, promotion):
         if earlier.paired_gain is not None:
             gains.append(earlier.paired_gain)
     interval = compute_sequential_interval(gains)

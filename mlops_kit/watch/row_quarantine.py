@@ -8,31 +8,30 @@ corrected in the source count once more. The days with faults are passed to the 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from mlops_kit.core.lazy import np, pd
-from mlops_kit.core.tasks import to_score_array
+from mlops_kit.core.lazy import pd
+from mlops_kit.core.results import CheckOutcome
 from mlops_kit.db.engine import open_transaction, query_records
-from mlops_kit.db.predictions import decode_feature_values, load_labeled_predictions
 from mlops_kit.db.tables import WatchRecord, WindowRecord
-from mlops_kit.stages.monitor.feed_faults import FeedFault, find_day_faults
+from mlops_kit.stages.monitor.feed_faults import FeedFault, FeedFaultKind, find_day_faults
 from mlops_kit.stages.monitor.incidents import (
     FEED_FAULT_SIGNAL,
     IncidentSeverity,
     IncidentSignal,
 )
-from mlops_kit.stages.monitor.label_faults import LabeledRows, find_label_fault
 from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK
 from mlops_kit.watch.alert_queue import update_incidents
-from mlops_kit.watch.change_detection import encode_version_labels
 from mlops_kit.watch.context import WatchContext
+from mlops_kit.watch.label_quarantine import find_label_faults
 from mlops_kit.watch.records import WindowPerformance
 
 _REFERENCE_PERIOD = timedelta(days=90)  # before the watch began
-_MAX_LISTED_FAULTS = 5
+_MAX_LISTED_FAULTS = 8
 
 
 def quarantine_faulty_days(context: WatchContext, as_of: datetime) -> dict[str, Any]:
@@ -44,6 +43,37 @@ def quarantine_faulty_days(context: WatchContext, as_of: datetime) -> dict[str, 
         The settings that the run of the retraining gets; empty if no day has a fault.
     """
     faults = find_feed_faults(context, as_of) if context.config.retrain.quarantine else []
+    _report_faults(context, faults, as_of)
+    if not faults:
+        return {}
+    validation = context.config.validation.model_dump(mode="json", exclude_unset=True)
+    excluded_days = {*context.config.validation.excluded_days, *_list_days(faults)}
+    return {"validation": {**validation, "excluded_days": sorted(excluded_days)}}
+
+
+def check_window_for_faults(context: WatchContext, window: WindowRecord, as_of: datetime) -> str:
+    """Look for faults because the performance of a window dropped, and report them.
+
+    Returns
+    -------
+    str
+        The faults of the window if most of its days have some: they explain the drop, and a
+        retraining has to wait. Else empty.
+    """
+    if not context.config.retrain.quarantine:
+        return ""
+    faults = find_feed_faults(context, as_of, window)
+    _report_faults(context, faults, as_of)
+    start = pd.Timestamp(window.start)
+    end = pd.Timestamp(window.end)
+    inside = [fault for fault in faults if fault.start < end and fault.end > start]
+    if len(_list_days(inside)) <= (end - start) / pd.Timedelta(days=1) / 2:
+        return ""
+    return f"Most days of the window have faults. {_describe_faults(inside)}"
+
+
+def _report_faults(context: WatchContext, faults: list[FeedFault], as_of: datetime) -> None:
+    """Open, update or close the incident of days with faults."""
     signals = []
     if faults:
         signals.append(
@@ -64,15 +94,16 @@ def quarantine_faulty_days(context: WatchContext, as_of: datetime) -> dict[str, 
             f"no day has a fault as of {context.format_time(as_of)}",
         )
     context.report_lines(as_of, lines)
-    if not faults:
-        return {}
-    validation = context.config.validation.model_dump(mode="json", exclude_unset=True)
-    excluded_days = {*context.config.validation.excluded_days, *_list_days(faults)}
-    return {"validation": {**validation, "excluded_days": sorted(excluded_days)}}
 
 
-def find_feed_faults(context: WatchContext, as_of: datetime) -> list[FeedFault]:
-    """Find the faults of all days since the watch began, as far as they are known."""
+def find_feed_faults(
+    context: WatchContext, as_of: datetime, dropped_window: WindowRecord | None = None
+) -> list[FeedFault]:
+    """Find the faults of all days since the watch began, as far as they are known.
+
+    Labels are looked at in the windows whose performance is below its limit, and in
+    ``dropped_window``, whose evaluation need not be stored yet.
+    """
     statement = sa.select(WatchRecord).where(WatchRecord.model == context.config.name)
     progress = query_records(context.project, statement)
     if not progress:
@@ -81,43 +112,20 @@ def find_feed_faults(context: WatchContext, as_of: datetime) -> list[FeedFault]:
     rows = context.history.read_until(as_of, since=watched_from - _REFERENCE_PERIOD)
     faults = find_day_faults(rows, pd.Timestamp(watched_from), context.config)
     for window in context.list_monitored_windows():
-        faults += _find_label_faults(context, window)
+        is_dropped = dropped_window is not None and window.id == dropped_window.id
+        if is_dropped or _is_below_limit(window):
+            faults += find_label_faults(context, window)
     return faults
 
 
-def _find_label_faults(context: WatchContext, window: WindowRecord) -> list[FeedFault]:
-    """Find a fault of the labels of a window whose performance dropped."""
+def _is_below_limit(window: WindowRecord) -> bool:
+    """Whether the realized performance of a window is below its limit, certainly or perhaps."""
     if window.realized_json is None:
-        return []
-    performance = WindowPerformance.from_json(window.realized_json)
-    if not performance.has_failed(REALIZED_PERFORMANCE_CHECK):
-        return []
-    start = datetime.fromisoformat(window.start)
-    end = datetime.fromisoformat(window.end)
-    reference = context.get_reference(window.version)
-    all_rows = load_labeled_predictions(context.project, start, end)
-    rows = all_rows[all_rows["version"] == window.version].reset_index(drop=True)
-    rows = encode_version_labels(context, rows, reference.classes)
-    target = context.config.target
-    found = find_label_fault(
-        LabeledRows(
-            rows["label"].to_numpy(float),
-            to_score_array(rows["score"]),
-            decode_feature_values(rows, reference.feature_names),
-        ),
-        LabeledRows(
-            reference.rows[target].to_numpy(float),
-            np.asarray(to_score_array(reference.rows["score"])),
-            reference.rows[reference.feature_names],
-        ),
-        context.config.task,
-        context.config.seed,
-    )
-    if found is None:
-        return []
-    zone = context.config.timezone
-    local_start = pd.Timestamp(start).tz_convert(zone)
-    return [FeedFault(found[0], local_start, pd.Timestamp(end).tz_convert(zone), found[1])]
+        return False
+    for verdict in WindowPerformance.from_json(window.realized_json).verdicts:
+        if verdict.check == REALIZED_PERFORMANCE_CHECK:
+            return verdict.outcome in (CheckOutcome.FAILED, CheckOutcome.CANNOT_TELL)
+    return False
 
 
 def _list_days(faults: Iterable[FeedFault]) -> list[str]:
@@ -130,17 +138,33 @@ def _list_days(faults: Iterable[FeedFault]) -> list[str]:
     return sorted(days)
 
 
+def _merge_days(faults: Iterable[FeedFault]) -> list[FeedFault]:
+    """Merge faults of the same kind on days that follow one another, with the first sentence."""
+    merged: list[FeedFault] = []
+    newest_by_kind: dict[FeedFaultKind, int] = {}
+    for fault in sorted(faults, key=lambda fault: fault.start):
+        position = newest_by_kind.get(fault.kind)
+        if position is not None and fault.start <= merged[position].end:
+            end = max(fault.end, merged[position].end)
+            merged[position] = replace(merged[position], end=end)
+            continue
+        newest_by_kind[fault.kind] = len(merged)
+        merged.append(fault)
+    return merged
+
+
 def _describe_faults(faults: list[FeedFault]) -> str:
     """Describe the first faults, and what a person can do."""
     texts = []
-    for fault in faults[:_MAX_LISTED_FAULTS]:
+    periods = _merge_days(faults)
+    for fault in periods[:_MAX_LISTED_FAULTS]:
         last = fault.end - pd.Timedelta(microseconds=1)
         period = f"{fault.start:%Y-%m-%d}"
         if last.normalize() != fault.start.normalize():
             period = f"{period} to {last:%Y-%m-%d}"
         texts.append(f"{period}, {fault.kind}: {fault.sentence}")
-    if len(faults) > _MAX_LISTED_FAULTS:
-        texts.append(f"and {len(faults) - _MAX_LISTED_FAULTS} more")
+    if len(periods) > _MAX_LISTED_FAULTS:
+        texts.append(f"and {len(periods) - _MAX_LISTED_FAULTS} more")
     return (
         f"{'; '.join(texts)}. These days train no model until they are corrected in the source; "
         "retrain.quarantine: false trains on them."

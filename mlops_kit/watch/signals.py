@@ -31,6 +31,7 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.monitor.incidents import IncidentSeverity, IncidentSignal
 from mlops_kit.stats.arrivals import estimate_dispersion, predict_count
+from mlops_kit.stats.monitoring_tables import CONCEPT_DRIFT_CHECK, REALIZED_PERFORMANCE_CHECK
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 
 NO_ROWS_SIGNAL = "no_rows"
@@ -54,6 +55,13 @@ BUILT_IN_SIGNALS = frozenset(
         *ARRIVAL_SIGNALS,
     }
 )
+
+# What people call the signals that are stored under the names of earlier versions.
+_PUBLIC_NAMES = {
+    REALIZED_PERFORMANCE_CHECK: "realized_performance",
+    CONCEPT_DRIFT_CHECK: "concept_drift",
+}
+_STORED_NAMES = {public: stored for stored, public in _PUBLIC_NAMES.items()}
 
 _MIN_VOLUME_SHARE = 0.5  # of the usual rows of a window, while few windows are known
 _MAX_LOW_VOLUME_SHARE = 0.8  # of the usual rows: a smaller reduction is no incident
@@ -141,8 +149,8 @@ def register_incident_signal(
     title : str
         The title of the incident.
     severity : IncidentSeverity
-        How urgent the incident is: ``WARNING``, or ``CRITICAL``. The lines of the watch and
-        ``alerts.jsonl`` have ``watch`` and ``act`` for them.
+        How urgent the incident is: ``WARNING``, or ``CRITICAL``. ``alerts.jsonl`` has ``watch``
+        and ``act`` for them.
     when : SignalTime
         Look for it when a window has ended, or when the labels of a window are due.
 
@@ -205,8 +213,26 @@ def _find_line(function: _SignalFunction, error: BaseException) -> str:
     return f"{Path(code.co_filename).name}, line {line}"
 
 
+def get_public_name(signal: str) -> str:
+    """Return what people call a stored signal.
+
+    >>> get_public_name("gap"), get_public_name("drift")
+    ('concept_drift', 'drift')
+    """
+    return _PUBLIC_NAMES.get(signal, signal)
+
+
+def get_stored_name(signal: str) -> str:
+    """Return the name under which the incidents of a signal are stored.
+
+    >>> get_stored_name("concept_drift")
+    'gap'
+    """
+    return _STORED_NAMES.get(signal, signal)
+
+
 def list_all_signal_names() -> set[str]:
-    """List the names of all signals from which the watch opens incidents."""
+    """List the stored names of all signals from which the watch opens incidents."""
     return {*BUILT_IN_SIGNALS, *INCIDENT_SIGNALS}
 
 

@@ -17,7 +17,6 @@ from mlops_kit.db.tables import AlertRecord, IncidentRecord, RetrainingRecord, W
 from mlops_kit.project.loader import Project
 from mlops_kit.stages.monitor.incidents import IncidentSeverity
 from mlops_kit.watch.alert_list import AlertState
-from mlops_kit.watch.alert_message import SEVERITY_WORDS
 from mlops_kit.watch.liveness import read_watch_liveness
 
 with import_from_extra("serve"):
@@ -101,7 +100,7 @@ class WatchCollector(Collector):
         is_open = IncidentRecord.closed_at.is_(None)
         counts = self._count(IncidentRecord, IncidentRecord.severity, is_open)
         for severity in IncidentSeverity:
-            incidents.add_metric([SEVERITY_WORDS[severity]], counts.get(severity.value, 0))
+            incidents.add_metric([severity.display_name], counts.get(severity.value, 0))
         return incidents
 
     def _collect_alerts(self) -> Any:

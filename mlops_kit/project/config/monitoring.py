@@ -26,6 +26,12 @@ RETRAINING_REASON_NAMES = (
     "age",
     "data_volume",
 )
+# Reasons that never apply unless the project states a limit, with the setting that does.
+_LIMIT_SETTING_BY_REASON = {
+    "drift_cost": "max_drift_cost",
+    "age": "max_age",
+    "data_volume": "max_new_labels",
+}
 
 
 class MonitorConfig(ConfigSection):
@@ -178,7 +184,9 @@ class RetrainConfig(ConfigSection):
         description="Which reasons count, and how many of them have to apply",
     )
     cooldown: Duration = Field(
-        timedelta(days=14), description="Minimum time between two automatic retrainings"
+        timedelta(days=14),
+        description="Minimum time between two automatic retrainings, unless a proven performance "
+        "drop grows, and after a change of the champion before an earlier one is reinstated",
     )
     max_retrainings: int | None = Field(
         None,
@@ -206,6 +214,42 @@ class RetrainConfig(ConfigSection):
         description="Leave days with faults of the feed out of retraining: missing values, a stale "
         "column, a changed unit, a duplicated day, flipped labels, labels of other rows",
     )
+
+    def list_active_reasons(self) -> list[str]:
+        """List the reasons of this package that are switched on, or have a limit."""
+        is_active_by_reason = {
+            "performance_drop": self.on_performance_drop,
+            "concept_drift": self.on_concept_drift,
+            "drift": self.on_drift,
+        }
+        for reason, setting in _LIMIT_SETTING_BY_REASON.items():
+            is_active_by_reason[reason] = getattr(self, setting) is not None
+        return [reason for reason, is_active in is_active_by_reason.items() if is_active]
+
+    def describe_inactive_reasons(self) -> str:
+        """Describe the reasons that ``when`` names although their limit is null; empty if none.
+
+        Examples
+        --------
+        >>> RetrainConfig(when={"any": ["age", "drift"]}).describe_inactive_reasons()
+        'retrain.when names age, which never applies without retrain.max_age.'
+        >>> RetrainConfig(when={"any": ["age"]}, max_age="90d").describe_inactive_reasons()
+        ''
+        """
+        names = self.when.reason_names
+        inactive = []
+        for reason, setting in _LIMIT_SETTING_BY_REASON.items():
+            if reason in names and getattr(self, setting) is None:
+                inactive.append((reason, setting))
+        if not inactive:
+            return ""
+        reasons = " and ".join(reason for reason, _ in inactive)
+        settings = " and ".join(f"retrain.{setting}" for _, setting in inactive)
+        verb = "applies" if len(inactive) == 1 else "apply"
+        sentence = f"retrain.when names {reasons}, which never {verb} without {settings}."
+        if len(names) - len(inactive) < self.when.min_reasons:
+            sentence += " So nothing but a request of a person leads to a retraining."
+        return sentence
 
 
 class WatchConfig(ConfigSection):
@@ -242,6 +286,11 @@ class WatchConfig(ConfigSection):
         True,
         description="Roll back a new champion whose labeled windows are worse than those of the "
         "version that it replaced would have been, by more than review.margin",
+    )
+    reinstate: bool = Field(
+        True,
+        description="Promote an earlier champion again when the daily losses show a change and it "
+        "is better than the champion on the labeled rows since then, by more than review.margin",
     )
     rollback_windows: int = Field(
         52, ge=1, description="Number of windows on which a new champion is compared with it"

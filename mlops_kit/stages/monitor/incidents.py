@@ -42,10 +42,18 @@ from mlops_kit.stats.monitoring_tables import (
 
 RECENT_WINDOWS = 3  # windows among which a drift has to persist
 ROLLBACK_SIGNAL = "rollback"
+REINSTATEMENT_SIGNAL = "reinstatement"
 PROMOTION_STOP_SIGNAL = "promotion_stopped"
 FEED_FAULT_SIGNAL = "feed_fault"
 # Incidents that end when the realized performance is back at its reference.
-PERFORMANCE_SIGNALS = frozenset({REALIZED_PERFORMANCE_CHECK, CONCEPT_DRIFT_CHECK, ROLLBACK_SIGNAL})
+PERFORMANCE_SIGNALS = frozenset(
+    {
+        REALIZED_PERFORMANCE_CHECK,
+        CONCEPT_DRIFT_CHECK,
+        ROLLBACK_SIGNAL,
+        REINSTATEMENT_SIGNAL,
+    }
+)
 _MAX_LISTED_COLUMNS = 3
 _TITLE_BY_CHECK = {
     REALIZED_PERFORMANCE_CHECK: "Performance below its reference",
@@ -59,6 +67,11 @@ class IncidentSeverity(StrEnum):
 
     CRITICAL = "act"
     WARNING = "watch"
+
+    @property
+    def display_name(self) -> str:
+        """How messages and settings name it: ``critical`` or ``warning``."""
+        return self.name.lower()
 
 
 class IncidentSignal(NamedTuple):
@@ -208,7 +221,7 @@ def _select_persistent_drift(
     if OUTSIDE_SUPPORT_COLUMN in newest:  # records of earlier versions have no such column
         is_outside = newest[OUTSIDE_SUPPORT_COLUMN].astype(bool)
     newest = newest.assign(
-        cost=newest["cost"].astype(float),
+        cost=_average_costs(recent),
         drifted_windows=drifted_windows,
         **{OUTSIDE_SUPPORT_COLUMN: is_outside},
     )
@@ -219,6 +232,22 @@ def _select_persistent_drift(
     if joint_cost is not None and joint_cost.cost is not None:
         is_costly |= joint_cost.cost >= config.review.margin
     return newest[is_feature & is_alert & is_persistent & is_costly]
+
+
+def _average_costs(recent: list[pd.DataFrame]) -> pd.Series:
+    """Average the cost of each column of the newest window over the windows in which it drifted.
+
+    A cost close to the margin would otherwise close an incident and open it again by chance. A cost
+    that is not known in the newest window stays so.
+    """
+    drifted = []
+    for table in recent:
+        is_alert = table["status"] == DriftStatus.ALERT
+        drifted.append(table.loc[is_alert, ["column", "cost"]].astype({"cost": float}))
+    mean_costs = pd.concat(drifted).groupby("column")["cost"].mean()
+    newest_costs = recent[-1]["cost"].astype(float)
+    averaged = recent[-1]["column"].map(mean_costs).fillna(newest_costs)
+    return averaged.where(newest_costs.notna())
 
 
 def _make_drift_title(columns: list[str]) -> str:
@@ -297,7 +326,10 @@ def update_incidents(
             _update_incident(incident, signal, timestamp)
             continue
         transaction.add(_make_incident(config.name, signal, timestamp))
-        lines.append(f"incident opened ({signal.severity}): {signal.title}: {signal.sentence}")
+        severity = IncidentSeverity(signal.severity)
+        lines.append(
+            f"incident opened ({severity.display_name}): {signal.title}: {signal.sentence}"
+        )
     for name, incident in open_incidents.items():
         if name in signal_names or name.split(":")[0] not in checked:
             continue
@@ -349,9 +381,8 @@ def _describe_worsened(
         if incident is None or incident.severity == IncidentSeverity.CRITICAL:
             continue
         if signal.severity == IncidentSeverity.CRITICAL:
-            lines.append(
-                f"incident worsened ({signal.severity}): {signal.title}: {signal.sentence}"
-            )
+            severity_name = IncidentSeverity.CRITICAL.display_name
+            lines.append(f"incident worsened ({severity_name}): {signal.title}: {signal.sentence}")
     return lines
 
 
@@ -382,8 +413,8 @@ def acknowledge_incident(
         if incident is None or incident.model != project.config.name:
             raise KitError(
                 f"there is no incident {number}",
-                "an incident that the page shows",
-                "load the page again",
+                "the number of an open incident",
+                "mlops alerts list and the monitoring page show them",
             )
         # The condition is part of the update, so that of two people at once only one succeeds.
         statement = (

@@ -1,11 +1,16 @@
-"""Faults of the labels of a window: flipped, or those of other rows.
+"""Faults of the labels of a window or day: flipped, or those of other rows.
 
 Both look like a performance drop, and training on them would make the model follow the fault.
+
 Flipped labels agree with the model as well as before once they are flipped back, and so does their
-mean; that of a concept that is inverted stays. Where about half of the labels are positive, or the
-mean of numbers is about zero, the two cannot be told apart, and no fault is reported. Labels of
-other rows, after a shifted join, have nothing to do with the scores, and no model learns them from
-the features. Concept drift is neither: the features still determine the labels, in another way.
+mean. Where about half of the labels are positive, or the mean of numbers is about zero, the mean
+says nothing, and only time separates flipped labels from a concept that is inverted as a whole: the
+labels before and after a fault are as usual, an inverted concept stays. As long as no later labels
+are known, the labels count as flipped. A fault that lasts cannot be told from an inverted concept.
+
+Labels of other rows, after a shifted join, have nothing to do with the scores, and no model learns
+them from the features. Concept drift is neither: the features still determine the labels, in
+another way.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from mlops_kit.stages.monitor.feed_faults import FeedFaultKind
 from mlops_kit.stages.monitor.joint_cost import encode_columns
 
 MIN_LABELED_ROWS = 200
+NEIGHBORING_ROWS = 100  # before and after a period, with which its labels are compared
 _MAX_STANDARD_ERRORS = 3.0  # of what is explained by chance
 _MAX_RECOVERY_ERRORS = 2.0  # between flipped labels and the reference
 _MIN_DROP_ERRORS = 6.0
@@ -33,6 +39,13 @@ class LabeledRows(NamedTuple):
     labels: np.ndarray
     scores: np.ndarray
     features: pd.DataFrame
+
+
+class Neighbors(NamedTuple):
+    """The rows just before and after a period; empty where none are labeled yet."""
+
+    before: LabeledRows
+    after: LabeledRows
 
 
 class _Association(NamedTuple):
@@ -49,6 +62,7 @@ def find_label_fault(
     reference: LabeledRows,
     task: str,
     seed: int = 0,
+    neighbors: Neighbors | None = None,
 ) -> tuple[FeedFaultKind, str] | None:
     """Find a fault of the labels of a window; None if there is none that can be told.
 
@@ -59,6 +73,8 @@ def find_label_fault(
         left out.
     task : {"binary", "multiclass", "regression"}
         The task. Flipped labels are looked for with two classes and with numbers.
+    neighbors : Neighbors, optional
+        The rows around the window. Without them flipped labels are found by their mean only.
 
     Notes
     -----
@@ -77,15 +93,14 @@ def find_label_fault(
     drop = usual.value - present.value
     if drop < _MIN_DROP_ERRORS * error or usual.value <= usual.chance:
         return None
-    if task != "multiclass":
-        flipped_value = 2 * present.chance - present.value
-        is_recovered = abs(usual.value - flipped_value) <= _MAX_RECOVERY_ERRORS * error
-        if is_recovered and _is_mean_flipped(window.labels, reference.labels, task):
-            return (
-                FeedFaultKind.FLIPPED_LABELS,
-                f"the labels agree with the model ({format_number(flipped_value)}) only if they "
-                f"are flipped, as well as before ({format_number(usual.value)})",
-            )
+    flipped_value = 2 * present.chance - present.value
+    is_recovered = abs(usual.value - flipped_value) <= _MAX_RECOVERY_ERRORS * error
+    if task != "multiclass" and is_recovered:
+        sentence = (
+            f"the labels agree with the model ({format_number(flipped_value)}) only if they "
+            f"are flipped, as well as before ({format_number(usual.value)})"
+        )
+        return _find_flipped_labels(window, reference, task, neighbors, sentence)
     # A concept that changes within the window cancels out over all of it, but not in each half.
     middle = len(window.labels) // 2
     parts = [window, _select_part(window, 0, middle), _select_part(window, middle, None)]
@@ -98,6 +113,46 @@ def find_label_fault(
         "the labels have nothing to do with the scores, and no model learns them from the "
         "features: they are those of other rows",
     )
+
+
+def _find_flipped_labels(
+    window: LabeledRows,
+    reference: LabeledRows,
+    task: str,
+    neighbors: Neighbors | None,
+    sentence: str,
+) -> tuple[FeedFaultKind, str] | None:
+    """Tell flipped labels from an inverted concept, by their mean or by the rows around them."""
+    if _is_mean_flipped(window.labels, reference.labels, task):
+        return FeedFaultKind.FLIPPED_LABELS, sentence
+    if neighbors is None or _is_opposed(neighbors.before, task) is not False:
+        return None
+    is_opposed_after = _is_opposed(neighbors.after, task)
+    if is_opposed_after:
+        return None
+    if is_opposed_after is None:
+        sentence += "; later labels will show whether the concept is inverted instead"
+        return FeedFaultKind.FLIPPED_LABELS, sentence
+    return FeedFaultKind.FLIPPED_LABELS, f"{sentence}, and those before and after are not"
+
+
+def _is_opposed(rows: LabeledRows, task: str) -> bool | None:
+    """Whether labels contradict the scores; None if there are too few to tell."""
+    rows = _select_labeled(rows)
+    if len(rows.labels) < NEIGHBORING_ROWS // 2:
+        return None
+    found = _measure_association(rows.labels, rows.scores, task)
+    if found is None:
+        return None
+    return found.value < found.chance
+
+
+def agrees_with_scores(rows: LabeledRows, task: str) -> bool:
+    """Whether labels agree with the scores, more than by chance."""
+    found = _measure_association(*_select_labeled(rows)[:2], task)
+    if found is None:
+        return False
+    return found.value - found.chance > _MAX_STANDARD_ERRORS * found.chance_error
 
 
 def _is_mean_flipped(

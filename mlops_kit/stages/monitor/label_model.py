@@ -2,13 +2,14 @@
 
 The labels of a window are uncertain even if nothing has changed since the review. Each label is
 drawn with a probability; that probability is itself estimated from the reference; and the labels of
-one day may be high or low together. The labels that ``LabelModel.simulate`` draws have all three.
+one day, or of a window that is not like the reference, may be high or low together. The labels that
+``LabelModel.simulate`` draws have all of these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlops_kit.core.lazy import np
 from mlops_kit.stats.block_effects import (
@@ -21,11 +22,16 @@ from mlops_kit.stats.bootstrap import SamplingDesign
 from mlops_kit.stats.calibration import choose_spline_knots, make_spline_basis
 from mlops_kit.stats.weights import compute_effective_rows
 
+if TYPE_CHECKING:
+    from sklearn.isotonic import IsotonicRegression
+
 # Harrell, "Regression modeling strategies" (2015), table 2.3, for seven knots.
 _KNOT_QUANTILES = (0.025, 0.1833, 0.3417, 0.5, 0.6583, 0.8167, 0.975)
 _MIN_PROBABILITY = 1e-9  # a score of 0 or 1 is treated as this far from it
 _LARGEST_LOGIT = 20.0  # below that of such a score
 _MIN_ISOTONIC_ROWS = 5_000
+_STACKING_FOLDS = 5
+_STACKING_WEIGHTS = 21  # candidates from 0 to 1
 _PENALTY = 1.0  # on each coefficient: what a few rows say against the scores is shrunk
 _MAX_NEWTON_STEPS = 50
 _NEWTON_TOLERANCE = 1e-8
@@ -48,6 +54,8 @@ class _ClassCurve(NamedTuple):
         The coefficients of the splines, and the curvature of the likelihood there.
     steps : IsotonicRegression or None
         Of a large reference the probability itself, which may have steps that no spline follows.
+    steps_weight : float
+        How much the steps count; the rest of the probability is that of the spline.
     """
 
     limits: tuple[float, float]
@@ -55,7 +63,8 @@ class _ClassCurve(NamedTuple):
     scales: np.ndarray
     coefficients: np.ndarray
     inverse_hessian: np.ndarray
-    steps: Any
+    steps: IsotonicRegression | None = None
+    steps_weight: float = 0.0
 
     def make_basis(self, logits: np.ndarray) -> np.ndarray:
         """Evaluate the scaled splines."""
@@ -68,9 +77,13 @@ class _ClassCurve(NamedTuple):
         basis: np.ndarray,
     ) -> np.ndarray:
         """Return the calibrated logit of each row."""
+        spline_logits = np.asarray(np.clip(logits, *self.limits) + basis @ self.coefficients)
         if self.steps is None:
-            return np.asarray(np.clip(logits, *self.limits) + basis @ self.coefficients)
-        return _to_logits(self.steps.predict(logits))
+            return spline_logits
+        steps_probability = self.steps.predict(logits)
+        spline_probability = _to_probabilities(spline_logits[:, None])[:, 0]
+        difference = steps_probability - spline_probability
+        return _to_logits(spline_probability + self.steps_weight * difference)
 
 
 class LabelModel(NamedTuple):
@@ -84,11 +97,14 @@ class LabelModel(NamedTuple):
         Bootstrapped coefficients of each curve, with the same draws for all.
     effects : BlockEffects
         What the rows of a day have in common, on the logits.
+    population_effects : BlockEffects
+        What all rows of a window have in common that is not like the reference; none by default.
     """
 
     curves: tuple[_ClassCurve, ...]
     drawn_coefficients: list[np.ndarray]
     effects: BlockEffects
+    population_effects: BlockEffects
 
     def predict(self, scores: np.ndarray) -> np.ndarray:
         """Return the calibrated probability, shape (rows,), or of each class, (rows, classes)."""
@@ -122,6 +138,7 @@ class LabelModel(NamedTuple):
                 columns.append(fitted_logits[index] + basis @ change)
             drawn_logits = np.column_stack(columns) * stretch
             drawn_logits += self.effects.draw(block_count, rng)[block_codes]
+            drawn_logits += self.population_effects.draw(1, rng)
             yield _draw_labels(_to_probabilities(drawn_logits), rng)
 
 
@@ -135,10 +152,13 @@ def fit_label_model(
     """Fit how labels are distributed given the scores; None for one class.
 
     The probability of the positive class, or of each class against the rest, is that of a logistic
-    regression on natural cubic splines of the score's logit, and from 5,000 rows on of an isotonic
-    regression; those of several classes are divided by their sum. Its uncertainty is that of the
-    splines, bootstrapped: labels of the reference are simulated, with what the rows of a day have
-    in common, and one Newton step leads to the coefficients that they give.
+    regression on natural cubic splines of the score's logit. From 5,000 rows on it is a mean of
+    this one and of an isotonic regression, with the weights that have the lowest log loss on rows
+    that neither was fitted to: an isotonic regression follows steps, and also noise, which makes a
+    model look better than it is. The probabilities of several classes are divided by their sum.
+    Their uncertainty is that of the splines, bootstrapped: labels of the reference are simulated,
+    with what the rows of a day have in common, and one Newton step leads to the coefficients that
+    they give.
 
     Parameters
     ----------
@@ -156,6 +176,7 @@ def fit_label_model(
     Davison & Hinkley, "Bootstrap methods and their application" (1997), section 7.2: the parametric
     bootstrap of a regression. Zadrozny & Elkan, "Transforming classifier scores into accurate
     multiclass probability estimates", KDD (2002): isotonic regression of each class, normalized.
+    Breiman, "Stacked regressions", Machine Learning 24 (1996): the weights of several regressions.
     """
     if len(labels) == 0 or labels.min() == labels.max():
         return None
@@ -166,14 +187,17 @@ def fit_label_model(
     curves = []
     for index in range(logits.shape[1]):
         curves.append(_fit_curve(logits[:, index], targets[:, index], row_weights))
-    model = LabelModel(tuple(curves), [], make_no_effects(len(curves)))
-    probabilities = model.predict(scores).reshape(len(labels), -1)
-    noise = -probabilities.T @ probabilities
-    noise[np.diag_indices(len(curves))] += probabilities.sum(axis=0)
-    effects = estimate_block_effects(
-        targets - probabilities,
-        probabilities * (1 - probabilities),
-        noise,
+    no_effects = make_no_effects(len(curves))
+    model = LabelModel(
+        tuple(curves),
+        [],
+        no_effects,
+        no_effects,
+    )
+    effects = estimate_label_effects(
+        model,
+        scores,
+        labels,
         blocks,
     )
     model = model._replace(effects=effects)
@@ -186,6 +210,25 @@ def fit_label_model(
         seed,
     )
     return model._replace(drawn_coefficients=drawn)
+
+
+def estimate_label_effects(
+    model: LabelModel,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    blocks: np.ndarray | None,
+) -> BlockEffects:
+    """Estimate what the labels of a block have in common, on the logits, beyond their scores."""
+    targets = _encode_targets(labels, scores)
+    probabilities = model.predict(scores).reshape(len(labels), -1)
+    noise = -probabilities.T @ probabilities
+    noise[np.diag_indices(len(model.curves))] += probabilities.sum(axis=0)
+    return estimate_block_effects(
+        targets - probabilities,
+        probabilities * (1 - probabilities),
+        noise,
+        blocks,
+    )
 
 
 def _bootstrap_coefficients(
@@ -226,12 +269,53 @@ def _fit_curve(
     target: np.ndarray,
     row_weights: np.ndarray,
 ) -> _ClassCurve:
+    """Fit the calibration of one class: a spline, and of a large reference steps as well."""
+    curve = _fit_spline(logits, target, row_weights)
+    if compute_effective_rows(row_weights) < _MIN_ISOTONIC_ROWS:  # too few to tell steps from noise
+        return curve
+    steps = _fit_steps(logits, target, row_weights)
+    steps_weight = _choose_steps_weight(logits, target, row_weights)
+    return curve._replace(steps=steps, steps_weight=steps_weight)
+
+
+def _choose_steps_weight(
+    logits: np.ndarray,
+    target: np.ndarray,
+    row_weights: np.ndarray,
+) -> float:
+    """Choose how much the steps count by the log loss on rows that were left out of the fits."""
+    fold_of_row = np.random.default_rng(0).permutation(len(logits)) % _STACKING_FOLDS
+    spline_probability = np.empty(len(logits))
+    steps_probability = np.empty(len(logits))
+    for fold in range(_STACKING_FOLDS):
+        is_inside = fold_of_row == fold
+        fitted = (logits[~is_inside], target[~is_inside], row_weights[~is_inside])
+        curve = _fit_spline(*fitted)
+        steps = _fit_steps(*fitted)
+        inside_logits = logits[is_inside]
+        predicted_logits = curve.predict_logits(inside_logits, curve.make_basis(inside_logits))
+        spline_probability[is_inside] = _to_probabilities(predicted_logits[:, None])[:, 0]
+        steps_probability[is_inside] = steps.predict(inside_logits)
+    candidates = np.linspace(0, 1, _STACKING_WEIGHTS)
+    losses = []
+    for weight in candidates:
+        mixed = spline_probability + weight * (steps_probability - spline_probability)
+        mixed_logits = _to_logits(mixed)
+        row_losses = np.logaddexp(0, mixed_logits) - target * mixed_logits
+        losses.append(float((row_weights * row_losses).sum()))
+    return float(candidates[np.argmin(losses)])
+
+
+def _fit_spline(
+    logits: np.ndarray,
+    target: np.ndarray,
+    row_weights: np.ndarray,
+) -> _ClassCurve:
     """Fit the spline that is added to the logits, by penalized maximum likelihood."""
     is_inside = np.abs(logits) < _LARGEST_LOGIT
     limits = (-1.0, 1.0)
     if is_inside.any():
         limits = (float(logits[is_inside].min()) - 1, float(logits[is_inside].max()) + 1)
-    steps = _fit_steps(logits, target, row_weights)
     logits = np.clip(logits, *limits)
     knots = choose_spline_knots(logits, _KNOT_QUANTILES)
     basis = make_spline_basis(logits, knots)
@@ -270,7 +354,6 @@ def _fit_curve(
         scales,
         coefficients,
         inverse_hessian,
-        steps,
     )
 
 
@@ -278,14 +361,11 @@ def _fit_steps(
     logits: np.ndarray,
     target: np.ndarray,
     row_weights: np.ndarray,
-) -> Any:
-    """Fit an isotonic regression; None if there are too few rows to tell steps from noise."""
-    effective_rows = compute_effective_rows(row_weights)
-    if effective_rows < _MIN_ISOTONIC_ROWS:
-        return None
+) -> IsotonicRegression:
+    """Fit an isotonic regression, without probabilities of 0 and 1."""
     from sklearn.isotonic import IsotonicRegression
 
-    margin = 0.5 / effective_rows
+    margin = 0.5 / compute_effective_rows(row_weights)
     regression = IsotonicRegression(
         y_min=margin,
         y_max=1 - margin,

@@ -7,7 +7,9 @@ long as the target depends on the features as it did at the review. It therefore
 - label noise: the labels of these rows are drawn, so the realized value varies around what is
   expected of it,
 - calibration error: the probabilities, or the sizes of errors, are estimated from the reference,
-- day effects: the labels of a day (or of a group of ``validation.group``) are high or low together.
+- day effects: the labels of a day (or of a group of ``validation.group``) are high or low together,
+- of a window that the reference hardly resembles, how much the calibration of subpopulations of the
+  reference differs.
 
 It does not say how the metric would be on other rows, which the interval of the realized
 performance does. A realized value outside of it is the sign of concept drift.
@@ -32,6 +34,7 @@ from mlops_kit.stages.monitor.error_model import ErrorModel, fit_error_model
 from mlops_kit.stages.monitor.feature_matrix import FeatureEncoder, fit_feature_encoder
 from mlops_kit.stages.monitor.label_model import LabelModel, fit_label_model
 from mlops_kit.stages.monitor.reweighting import Reweighting, reweight_reference
+from mlops_kit.stages.monitor.subpopulations import estimate_population_effects
 from mlops_kit.stats.bootstrap import SamplingDesign, compute_prediction_interval
 from mlops_kit.stats.metrics import DEFAULT_THRESHOLD, METRICS, MetricFunction
 from mlops_kit.stats.thresholds import compute_row_costs
@@ -341,6 +344,15 @@ def _choose_label_model(
         model.feature_names,
         config.seed,
     )
+    if reweighting.is_outside_support:
+        effects = estimate_population_effects(
+            unweighted,
+            to_score_array(model.reference[SCORE_COLUMN]),
+            to_numbers(model.reference[config.target]),
+            model.encoder.encode(model.reference),
+            model.encoder,
+        )
+        return unweighted._replace(population_effects=effects), reweighting
     if reweighting.weights is None:
         return unweighted, reweighting
     design = get_sampling_design(model.reference, config)

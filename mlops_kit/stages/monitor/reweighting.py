@@ -30,11 +30,13 @@ _FOLDS = 3
 class Reweighting(NamedTuple):
     """The weights of the reference's rows, and a sentence about them.
 
-    ``weights`` is None where the reference is not reweighted, and the sentence says why.
+    ``weights`` is None where the reference is not reweighted, and the sentence says why. It is
+    outside the support where too little of the reference resembles the window.
     """
 
     weights: np.ndarray | None
     sentence: str
+    is_outside_support: bool = False
 
 
 def reweight_reference(
@@ -64,7 +66,7 @@ def reweight_reference(
     encoder = fit_feature_encoder(reference, names)
     column, unseen_share = encoder.measure_unseen_share(window)
     if unseen_share > _MAX_UNSEEN_SHARE:
-        return _skip(
+        return _skip_outside_support(
             f"{unseen_share:.1%} of the rows have a value of {column!r} that the reference does "
             "not have"
         )
@@ -91,7 +93,7 @@ def reweight_reference(
     if domain_auc < _MIN_DOMAIN_AUC:
         return _skip(f"the window hardly differs from the reference ({auc_text})")
     if domain_auc > _MAX_DOMAIN_AUC:
-        return _skip(
+        return _skip_outside_support(
             f"the window hardly overlaps with the reference ({auc_text}, limit {_MAX_DOMAIN_AUC:g})"
         )
     # A row that classifiers were fitted to counts with the prediction of the one fitted without it.
@@ -101,7 +103,7 @@ def reweight_reference(
     effective_share = compute_effective_rows(weights) / len(weights)
     share_text = f"effective sample share {effective_share:.0%}"
     if effective_share < _MIN_EFFECTIVE_SHARE:
-        return _skip(
+        return _skip_outside_support(
             f"too few rows of the reference resemble the window ({share_text}, limit "
             f"{_MIN_EFFECTIVE_SHARE:.0%})"
         )
@@ -110,6 +112,10 @@ def reweight_reference(
 
 def _skip(reason: str) -> Reweighting:
     return Reweighting(None, f"not reweighted: {reason}")
+
+
+def _skip_outside_support(reason: str) -> Reweighting:
+    return _skip(reason)._replace(is_outside_support=True)
 
 
 def _draw_rows(rows: int, rng: np.random.Generator) -> np.ndarray:

@@ -39,11 +39,11 @@ def describe_blocked_retraining(decisions: Sequence[RetrainingDecision]) -> str:
         is_other_window = result.rule == SUPERSEDED_RULE
         if result.rule not in always_blocking or is_other_window:
             continue
-        advice = f"the guard {result.rule!r}"
+        advice = "no setting changes that"
         if result.setting:
-            advice = f"{result.setting} in mlops.yaml"
+            advice = f"look at {result.setting} in mlops.yaml"
         return (
-            f"{recent[0].reason} The same guard blocks for {len(recent)} windows in a row: "
-            f"look at {advice}."
+            f"{recent[0].reason} The guard {result.rule!r} blocks for {len(recent)} windows in a "
+            f"row: {advice}."
         )
     return ""

@@ -40,6 +40,14 @@ POLICY_ACTOR = "policy"  # who decided on a retraining, if it was not a person
 _RENAMED_RULES = {"fall": "performance_drop", "gap": "concept_drift"}
 SUPERSEDED_RULE = "superseded"
 PERFORMANCE_REASONS = frozenset({"performance_drop", "concept_drift"})
+_REASON_TITLES = {
+    "performance_drop": "a proven performance drop",
+    "concept_drift": "concept drift",
+    "drift": "drift alone",
+    "drift_cost": "costly drift",
+    "age": "age",
+    "data_volume": "data volume",
+}
 
 
 class RuleRole(StrEnum):
@@ -80,12 +88,17 @@ class RetrainingEvidence(NamedTuple):
         Share of the newest rows that the data contract rejects.
     recent_retrainings : int
         Retrainings within ``retrain.budget_period``.
+    fault_reason : str
+        What is wrong with the rows or labels of the window, in words; empty if nothing.
     change_reason : str
         Why a retraining has to wait after a suspected change, in words; empty if it does not.
     decisions_per_day : float or None
         Rows that are scored per day; None if it is not known.
     is_drop_confirmed : bool
         Whether a performance drop shows in more than this one window.
+    is_drop_growing : bool
+        Whether such a drop is larger than in the window before, or shows in the first window of the
+        version already.
     """
 
     drift: Table
@@ -99,9 +112,11 @@ class RetrainingEvidence(NamedTuple):
     superseded_reason: str = ""
     rejected_share: float = 0.0
     recent_retrainings: int = 0
+    fault_reason: str = ""
     change_reason: str = ""
     decisions_per_day: float | None = None
     is_drop_confirmed: bool = True
+    is_drop_growing: bool = False
 
     def find_verdict(self, check: str) -> Verdict | None:
         """Find monitoring's verdict of a check."""
@@ -157,6 +172,12 @@ class RuleResult:
     def applies(self) -> bool:
         """Whether the rule applies."""
         return bool(self.sentence)
+
+    def describe_setting(self) -> str:
+        """Describe which setting a person can change, or that there is none."""
+        if not self.setting:
+            return "No setting changes that."
+        return f"The setting is {self.setting}."
 
 
 @dataclass(frozen=True)
@@ -260,8 +281,8 @@ def register_retraining_rule(
     role : RuleRole
         What it means that the rule applies: a reason to retrain, a guard that waits, or a stop.
     setting : str
-        The setting in ``mlops.yaml`` that the rule follows, such as ``retrain.min_labels``; an
-        incident names it if a guard blocks a proven reason for long.
+        The setting in ``mlops.yaml`` that the rule follows, such as ``retrain.min_labels``. A
+        decision names it if a guard makes it wait, and so does the incident if it waits for long.
 
     Examples
     --------
@@ -290,25 +311,28 @@ def decide_retraining(evidence: RetrainingEvidence) -> RetrainingDecision:
             if not isinstance(sentence, str):
                 raise TypeError(f"it returned {sentence!r}; expected a sentence")
         results.append(RuleResult(name, rule.role, sentence, rule.setting))
-    stop = _get_first_sentence(results, RuleRole.STOP)
+    stop = _find_applying(results, RuleRole.STOP)
     reason, missing_reasons = _combine_reasons(results, evidence)
-    guard = _get_first_sentence(results, RuleRole.GUARD)
-    if stop:
+    guard = _find_applying(results, RuleRole.GUARD)
+    if stop is not None:
         action = RetrainingAction.STOP
-        sentence = f"No, and stop: {stop}"
+        sentence = f"No, and stop: {stop.sentence}"
     elif missing_reasons:
         action = RetrainingAction.KEEP
         sentence = f"No: {missing_reasons}"
     elif not reason:
         action = RetrainingAction.KEEP
         sentence = f"No: {_explain_no_retraining(evidence)}"
-    elif guard:
+    elif guard is not None:
         action = RetrainingAction.WAIT
-        sentence = f"Not yet: {reason} {guard}"
+        sentence = f"Not yet: {reason} {guard.sentence} {guard.describe_setting()}"
     else:
         action = RetrainingAction.RETRAIN
         sentence = f"Yes: {reason}"
-    if reason and not stop:
+    inactive_reasons = evidence.config.retrain.describe_inactive_reasons()
+    if action == RetrainingAction.KEEP and inactive_reasons:
+        sentence += f" {inactive_reasons}"
+    if reason and stop is None:
         sentence += describe_expected_gain(
             evidence.realized, evidence.decisions_per_day, evidence.config
         )
@@ -319,11 +343,12 @@ def decide_retraining(evidence: RetrainingEvidence) -> RetrainingDecision:
     return RetrainingDecision(action, sentence, tuple(results), command)
 
 
-def _get_first_sentence(results: list[RuleResult], role: RuleRole) -> str:
+def _find_applying(results: list[RuleResult], role: RuleRole) -> RuleResult | None:
+    """Find the first rule of a role that applies."""
     for result in results:
         if result.role == role and result.applies:
-            return result.sentence
-    return ""
+            return result
+    return None
 
 
 def _combine_reasons(results: list[RuleResult], evidence: RetrainingEvidence) -> tuple[str, str]:
@@ -409,15 +434,7 @@ def describe_policy(config: ProjectConfig) -> Table:
         value = str(format_setting_value(setting_value))
         rows.append((f"retrain.{name}", value, field.description or ""))
     when = policy.when
-    is_active_by_reason = {
-        "a proven performance drop": policy.on_performance_drop,
-        "concept drift": policy.on_concept_drift,
-        "drift alone": policy.on_drift,
-        "costly drift": policy.max_drift_cost is not None,
-        "age": policy.max_age is not None,
-        "data volume": policy.max_new_labels is not None,
-    }
-    reasons = [reason for reason, is_active in is_active_by_reason.items() if is_active]
+    reasons = [_REASON_TITLES[reason] for reason in policy.list_active_reasons()]
     combination = f"Reasons to retrain: {', '.join(reasons) or 'none'}"
     if when.reason_names:
         combination = (
@@ -425,8 +442,8 @@ def describe_policy(config: ProjectConfig) -> Table:
         )
     sentence = (
         f"{combination}; at least {policy.min_labels:,} rows labeled since the model's cut-off are "
-        "needed."
-    )
+        f"needed. {policy.describe_inactive_reasons()}"
+    ).rstrip()
     return Table(
         "Retraining policy",
         sentence,

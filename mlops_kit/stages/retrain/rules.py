@@ -127,6 +127,12 @@ def wait_for_labels(evidence: RetrainingEvidence) -> str:
     )
 
 
+@register_retraining_rule("faults", RuleRole.GUARD, "retrain.quarantine")
+def wait_for_rows_without_faults(evidence: RetrainingEvidence) -> str:
+    """Wait while the window that shows the reason has faults: they explain it."""
+    return evidence.fault_reason
+
+
 @register_retraining_rule("change", RuleRole.GUARD)
 def wait_for_rows_after_change(evidence: RetrainingEvidence) -> str:
     """Wait while too few rows follow a suspected change to train on some and evaluate on others."""
@@ -153,10 +159,14 @@ def wait_for_pending_version(evidence: RetrainingEvidence) -> str:
 
 @register_retraining_rule("cooldown", RuleRole.GUARD, "retrain.cooldown")
 def wait_for_cooldown(evidence: RetrainingEvidence) -> str:
-    """Wait until the last retraining has had time to show its effect."""
+    """Wait until the last retraining has had time to show its effect.
+
+    A proven performance drop that grows does not wait: the last retraining is out of date already,
+    or made no new version.
+    """
     cooldown = evidence.config.retrain.cooldown
     elapsed = evidence.time_since_last
-    if elapsed is None or elapsed >= cooldown:
+    if elapsed is None or elapsed >= cooldown or evidence.is_drop_growing:
         return ""
     days = elapsed / timedelta(days=1)
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -675,7 +676,8 @@ def test_killed_run_is_not_reused(home: Path) -> None:
     folder = get_latest_run(home)
     made = run_manifest.read_manifest(folder)
     made.status = run_manifest.RunStatus.RUNNING
-    made.pid = 2**22 + 1
+    assert made.process is not None
+    made.process = dataclasses.replace(made.process, process_id=2**22 + 1)
     made.stages["second"].status = run_manifest.StageStatus.RUNNING
     made.stages["second"].dependencies = None
     made.stages["second"].fingerprint = None

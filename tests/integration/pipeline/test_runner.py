@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -228,7 +229,8 @@ def test_running_run_without_a_process_is_killed(home: Path) -> None:
     folder = home / "reports" / made.run
     stopped = run_manifest.read_stored_manifest(folder)
     stopped.status = run_manifest.RunStatus.RUNNING
-    stopped.pid = 2**22 + 1
+    assert stopped.process is not None
+    stopped.process = dataclasses.replace(stopped.process, process_id=2**22 + 1)
     stopped.stages["second"].status = run_manifest.StageStatus.RUNNING
     run_manifest.write_manifest(folder, stopped)
     found = run_manifest.read_manifest(folder)

@@ -205,6 +205,12 @@ CASES = {
     "os.walk": Case(
         "import os\nlist(os.walk('data'))", edit("data/deep/z.txt"), "`data/deep/` has"
     ),
+    "a folder that a thread lists": Case(
+        "import os\nfrom concurrent.futures import ThreadPoolExecutor\n"
+        "with ThreadPoolExecutor(1) as pool:\n    list(pool.map(os.listdir, ['data']))",
+        edit("data/z.txt"),
+        "`data/` has",
+    ),
     "a listed file is removed": Case(
         "import os\nos.listdir('data')", remove("data/b.txt"), "`data/` does not have"
     ),
@@ -456,9 +462,15 @@ CASES = {
         prepare=create_database,
     ),
     "programs of the shell": Case("!ls data > /dev/null; mkdir -p made; echo $HOME", keep),
-    "a link to an error": Case(
-        "import traceback, part\ntry:\n    part.missing\nexcept AttributeError:\n"
-        "    traceback.format_exc()",
+    "source of code that is shown": Case(
+        "import inspect, traceback, part\ninspect.getsource(part)\ntry:\n    part.missing\n"
+        "except AttributeError:\n    traceback.format_exc()",
+        keep,
+    ),
+    "startup of a child process": Case(
+        "import subprocess, sys\n"
+        "child = subprocess.run([sys.executable, '-c', '1'], capture_output=True, check=True)\n"
+        "assert not child.stderr, child.stderr",
         keep,
     ),
 }

@@ -196,7 +196,7 @@ def test_the_command_compares_policies_and_the_client_reads_the_result(
 ) -> None:
     home = shutil.copytree(champion_folder, tmp_path / "home")
     (tmp_path / "yearly.yaml").write_text("max_age: 365d\n")
-    options = ["--from", "2024-01-31", "--to", "2024-02-24", "--project", str(home)]
+    options = ["--from", "2024-01-31", "--to", "2024-02-24", "--project", str(home), "--jobs", "2"]
     command = [sys.executable, "-m", "mlops_kit.cli", "replay", *options, "--policy"]
     policies = f"performance,{tmp_path / 'yearly.yaml'}"
     completed = subprocess.run([*command, policies], capture_output=True, text=True)

@@ -120,6 +120,35 @@ def test_early_labels_that_are_biased_roll_nothing_back(
     assert get_champion(copy) == "2"
 
 
+@pytest.mark.slow
+def test_earlier_version_serves_again_when_its_concept_returns(
+    project: loader.Project, tmp_path: Path
+) -> None:
+    copy = loader.load_project(shutil.copytree(project.root, tmp_path / "returning"))
+    rows = watched.make_rows()
+    is_other = rows["at"].between("2024-01-31", "2024-02-09 23:59").to_numpy()
+    rows.loc[is_other, "y"] = 1 - rows.loc[is_other, "y"]
+    is_later = (rows["at"] >= "2024-02-10").to_numpy()
+    rows.loc[is_later, "y"] = 1 - rows.loc[is_later, "y"]  # the concept of version 1 returns
+    rows.to_csv(copy.root / "t.csv", index=False)
+    _, model = versions.load_champion(copy)
+    inverted = clone(model).fit(rows[watched.FEATURES], (rows["a"] < 0).astype(int))
+    watched.register_next_version(copy, inverted, "2024-01-31 00:00:00+00:00")
+    replay_until(copy, "2024-02-13")
+    assert get_champion(copy) == "2"  # the labels of two days are known
+    replay_until(copy, "2024-02-15")
+    assert get_champion(copy) == "1"
+    promotion_record = approvals.get_current_promotion(copy)
+    assert promotion_record is not None
+    assert promotion_record.actor == approvals.REINSTATING_ACTOR
+    incident = find_incident(copy, incidents.REINSTATEMENT_SIGNAL)
+    assert incident is not None
+    assert incident.title == "Version 1 serves again in place of version 2"
+    assert "on 2024-02-10" in incident.message
+    assert "version 2 is worse than version 1: gain in ROC-AUC -0." in incident.message
+    assert find_incident(copy, incidents.ROLLBACK_SIGNAL) is None
+
+
 def test_worse_versions_are_rolled_back_and_two_stop_automatic_promotion(
     project: loader.Project,
 ) -> None:

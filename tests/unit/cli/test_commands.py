@@ -16,6 +16,7 @@ from mlops_kit.cli import application
 from mlops_kit.core.files import write_json
 from mlops_kit.core.resources import find_resource_folder
 from mlops_kit.project import explain, loader, run_folder
+from mlops_kit.watch.lease import hold_lease
 
 VALID_CONFIG = "name: tiny\nsource: t.csv\ntarget: late\ntask: binary\ntime: at\n"
 HEAVY_MODULES = {
@@ -284,6 +285,15 @@ def test_status_without_a_run_says_what_to_do(home: Path, mlops: RunCommand) -> 
     assert "Hint: mlops run" in err
 
 
+def test_status_without_a_run_shows_the_watch(home: Path, mlops: RunCommand) -> None:
+    with hold_lease(loader.load_project(home)):
+        code, out, _ = mlops("status", "--project", home)
+    assert code == 0
+    assert out.startswith("There is no run in this folder.\nwatch: running on ")
+    code, out, _ = mlops("status", "--project", home, "--json")
+    assert list(json.loads(out)) == ["watch"]
+
+
 def test_status_shows_result_error_or_reason_of_each_stage(home: Path, mlops: RunCommand) -> None:
     run = write_failed_run(home)
     code, out, _ = mlops("status", "--project", home)
@@ -408,6 +418,7 @@ def test_doctor_passes_in_a_valid_project(home: Path, mlops: RunCommand) -> None
         "● source",
         "● store",
         "● database",
+        "● people",
         "● disk",
     ]
     assert sorted(read_files(home)) == ["mlops.yaml", "t.csv"]
@@ -419,7 +430,7 @@ def test_doctor_counts_the_problems(home: Path, mlops: RunCommand) -> None:
     (home / "t.csv").unlink()
     code, out, err = mlops("doctor", "--project", home)
     assert code == 1
-    assert "2 of 11 checks found a problem" in err
+    assert "2 of 12 checks found a problem" in err
     assert "▲ notebooks: 03_train.ipynb is not a notebook" in out
     assert "▲ source: source: 't.csv' does not exist" in out
 

@@ -74,6 +74,18 @@ def test_broken_plugin_explains_why_a_name_in_the_settings_is_unknown(home: Path
     assert "alerts.sinks: 'pager' is not known" in settings
 
 
+def test_reason_to_retrain_that_never_applies_is_found(home: Path) -> None:
+    assert run_checks(home)["retraining"].sentence == "if any of: performance_drop, concept_drift"
+    (home / "mlops.yaml").write_text(f"{CONFIG}retrain: {{when: {{any: [drift, age]}}}}\n")
+    finding = run_checks(home)["retraining"]
+    assert not finding.passed
+    assert "retrain.when names age, which never applies without retrain.max_age" in finding.sentence
+    (home / "mlops.yaml").write_text(
+        f"{CONFIG}retrain: {{max_age: 90d, when: {{any: [drift, age]}}}}\n"
+    )
+    assert run_checks(home)["retraining"].sentence == "if 1 of: drift, age"
+
+
 def test_machine_is_checked_without_a_project(tmp_path: Path) -> None:
     findings = run_checks(tmp_path)
     assert list(findings) == [*doctor.MACHINE_CHECKS, "mlops.yaml"]

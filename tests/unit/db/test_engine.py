@@ -131,8 +131,8 @@ def test_line_says_once_that_an_incident_became_critical(project: loader.Project
                 opened, project.config, {"drift"}, signals, at, "over"
             )
     assert lines == [
-        "incident opened (watch): A column moved: By much.",
-        "incident worsened (act): A column moved: By more.",
+        "incident opened (warning): A column moved: By much.",
+        "incident worsened (critical): A column moved: By more.",
         "incident closed: A column moved",
     ]
 

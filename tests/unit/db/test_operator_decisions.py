@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlops_kit.db.operator_decisions import detect_promotion_stop
+from mlops_kit.db.approvals import REINSTATING_ACTOR
+from mlops_kit.db.operator_decisions import detect_promotion_stop, list_rolled_back_versions
 from mlops_kit.db.tables import PromotionRecord
 
 
@@ -49,6 +50,33 @@ def test_two_rollbacks_in_a_row_stop_promotion(
 ) -> None:
     stop = detect_promotion_stop(make_promotions(versions))
     assert (stop.versions if stop else None) == rolled_back
+
+
+@pytest.mark.parametrize(
+    ("versions", "rolled_back"),
+    [
+        ("", ""),
+        ("abc", ""),
+        ("aba", "b"),
+        ("abaca", "bc"),
+        ("abcb", "c"),
+        ("abab", ""),  # a person promoted it again
+    ],
+)
+def test_versions_that_were_rolled_back_are_listed(versions: str, rolled_back: str) -> None:
+    assert list_rolled_back_versions(make_promotions(versions)) == set(rolled_back)
+
+
+def test_reinstatement_is_no_rollback() -> None:
+    promotions = make_promotions("abacab")
+    for promotion in promotions[2:]:
+        if promotion.version != "c":
+            promotion.actor = REINSTATING_ACTOR
+    assert detect_promotion_stop(promotions) is None
+    assert list_rolled_back_versions(promotions) == set()
+    rolled_back = detect_promotion_stop([*promotions, *make_promotions("abacabdbeb")[6:]])
+    assert rolled_back is not None
+    assert rolled_back.versions == ("d", "e")
 
 
 def test_rollbacks_before_a_decision_of_a_person_do_not_count() -> None:

@@ -301,3 +301,10 @@ def test_manifest_is_read_as_it_was_written(project: loader.Project, tmp_path: P
     created.status = RunStatus.SUCCEEDED
     write_manifest(tmp_path, created)
     assert read_stored_manifest(tmp_path) == created
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"run": 1}'])
+def test_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / MANIFEST_FILE).write_text(text)
+    with pytest.raises(KitError, match=r"manifest\.json is damaged"):
+        read_manifest(tmp_path)

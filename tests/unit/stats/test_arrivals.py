@@ -66,12 +66,3 @@ def test_interval_of_a_dispersion_that_is_uncertain_is_wider() -> None:
     lows = [predict_count(counts, Dispersion(0.01, free), 0.999).low for free in (4, 20, 400)]
     assert lows == sorted(lows)
     assert lows[0] < lows[-1] - 100
-
-
-def test_sums_that_overlap_have_fewer_degrees_of_freedom() -> None:
-    counts = draw_counts(np.random.default_rng(4), 1000, 0.01, (7, 8)).tolist()
-    alone = estimate_dispersion(counts)
-    overlapping = estimate_dispersion(counts, overlapping_counts=3)
-    factor = 1 + 2 * ((2 / 3) ** 2 + (1 / 3) ** 2)  # Bartlett's formula
-    assert overlapping.degrees_of_freedom == pytest.approx(alone.degrees_of_freedom / factor)
-    assert overlapping.value == alone.value

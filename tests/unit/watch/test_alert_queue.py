@@ -134,6 +134,8 @@ def test_incident_is_escalated_unless_somebody_acknowledged_it(tmp_path: Path) -
         with open_transaction(project) as transaction:
             queue_alerts(transaction, project.config, START + hours * HOUR)
     assert list_events(project) == [("opened", 4)]
+    (escalated,) = query_records(project, sa.select(AlertRecord))
+    assert escalated.message == "Open since 2024-03-04, not acknowledged. By more."
     observe(project, START + DAY)
     observe(project, START + 2 * DAY, CRITICAL)
     incident = query_records(project, sa.select(IncidentRecord).order_by(IncidentRecord.id))[-1]
@@ -167,7 +169,7 @@ def test_muted_incident_is_told_when_the_mute_ends(project: Project, signal: str
         observe(project, START + day * DAY, WARNING)
     assert list_events(project) == [("opened", 3 * 24), ("continued", 4 * 24)]
     (withheld,) = [alert.withheld for alert in list_alerts(project) if alert.withheld]
-    assert withheld == "muted until 2024-03-07T00:00 UTC by Ada: maintenance"
+    assert withheld == "muted until 2024-03-07 00:00 UTC by Ada: maintenance"
 
 
 def test_incident_within_a_mute_is_never_told_and_other_signals_are(project: Project) -> None:
@@ -206,6 +208,9 @@ def test_mute_needs_a_reason_a_future_and_a_person_who_may(tmp_path: Path) -> No
     with pytest.raises(RunFailedError, match="everything is not muted"):
         alert_queue.end_mutes(project, "", "Ada", datetime.now(UTC))
     assert alert_queue.end_mutes(project, "drift", "Ada", datetime.now(UTC)) == 1
+    for name in ("concept_drift", "gap"):  # the present name, and the one that is stored
+        assert alert_queue.mute_signal(project, name, tomorrow, "Ada", "x").signal == "gap"
+    assert alert_queue.end_mutes(project, "concept_drift", "Ada", datetime.now(UTC)) == 2
     assert alert_queue.list_active_mutes(project, datetime.now(UTC)) == []
 
 
@@ -239,7 +244,7 @@ def test_list_shows_alerts_incidents_and_mutes(project: Project) -> None:
     alert_queue.mute_signal(project, "drift", datetime.now(UTC) + DAY, "Ada", "maintenance")
     overview = read_alert_overview(project, 5)
     text = format_alert_overview(project, overview)
-    assert "opened  warning   a has drifted  waits to be sent" in text
+    assert "opened  drift   warning   a has drifted  waits to be sent" in text
     assert "Open incident 1: a has drifted (not acknowledged)" in text
     assert "drift, by Ada: maintenance" in text
     values = overview.to_json_dict()

@@ -123,8 +123,9 @@ def test_mail_says_what_is_wrong_and_where_to_look(
     body = message.get_payload(decode=True) or message.get_payload()[0].get_payload(decode=True)
     lines = [line for line in body.decode().splitlines() if line]
     assert lines[0] == "AUC fell to 0.5."
-    assert lines[1].startswith("Alert 1, incident 1, 2024-03-04")
-    assert lines[2] == "https://host.example/churn/monitoring"
+    assert lines[1] == "2024-03-04 00:00 UTC, incident 1, alert 1"
+    assert lines[2] == 'mlops alerts acknowledge 1 --reason "…"'
+    assert lines[3] == "https://host.example/churn/monitoring"
     observe(project)
     send_alerts(project, AS_OF)
     assert box.messages[1]["Subject"] == "[flights] closed: Concept drift"

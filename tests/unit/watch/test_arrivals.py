@@ -166,7 +166,7 @@ def test_half_of_the_rows_of_a_feed_that_varies_much_show_when_it_lasts() -> Non
         as_of = stop + day * DAY
         sentences.append(detect_few_rows(make_reduced_log(feed, as_of, stop), as_of))
     assert sentences[0] == ""  # a day may have half of the rows by chance
-    assert any(" rows in the last 3 days. On these weekdays " in sentence for sentence in sentences)
+    assert " days. On these weekdays " in sentences[-1]
     recovered = make_reduced_log(feed, stop + 8 * DAY, stop)
     back_to_normal = feed.make_log(stop + 8 * DAY)
     for hour in recovered.batches_by_hour:

@@ -10,7 +10,12 @@ import pytest
 
 from mlops_kit.project.config import root
 from mlops_kit.stages.monitor.feed_faults import FeedFault, FeedFaultKind, find_day_faults
-from mlops_kit.stages.monitor.label_faults import LabeledRows, find_label_fault
+from mlops_kit.stages.monitor.label_faults import (
+    LabeledRows,
+    Neighbors,
+    agrees_with_scores,
+    find_label_fault,
+)
 
 CONFIG = root.ProjectConfig.model_validate(
     {"name": "t", "source": "t.csv", "target": "y", "task": "binary", "id": ["k"], "time": "at"}
@@ -147,6 +152,43 @@ def test_flipped_and_shifted_labels_are_named_and_concept_drift_is_not(task: str
     assert find_label_fault(changing, reference, task) is None  # the concept changes within it
     few = LabeledRows(flipped[:150], window.scores[:150], window.features.head(150))
     assert find_label_fault(few, reference, task) is None
+
+
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_flipped_labels_whose_mean_says_nothing_are_told_by_the_labels_around_them(
+    task: str,
+) -> None:
+    reference = make_labeled(task, 0, offset=0)
+    usual = make_labeled(task, 1, offset=0)
+    inverted = make_labeled(task, 2, concept=(-2, -1), offset=0)
+    one_coefficient = make_labeled(task, 3, concept=(-2, 1), offset=0)
+    none_yet = LabeledRows(np.empty(0), np.empty(0), reference.features.head(0))
+
+    def find_fault(
+        window: LabeledRows, before: LabeledRows, after: LabeledRows
+    ) -> tuple[FeedFaultKind, str] | None:
+        return find_label_fault(window, reference, task, 0, Neighbors(before, after))
+
+    found = find_fault(inverted, usual, usual)
+    assert found is not None
+    assert found[0] is FeedFaultKind.FLIPPED_LABELS
+    assert found[1].endswith("and those before and after are not")
+    undecided = find_fault(inverted, usual, none_yet)
+    assert undecided is not None
+    assert undecided[1].endswith("later labels will show whether the concept is inverted instead")
+    assert find_fault(inverted, usual, inverted) is None  # it stays: a new concept
+    assert find_fault(inverted, inverted, none_yet) is None  # it has begun before the window
+    assert find_fault(one_coefficient, usual, none_yet) is None
+    assert find_fault(usual, usual, usual) is None
+    assert find_label_fault(inverted, reference, task) is None
+
+
+def test_labels_agree_with_scores_only_beyond_chance() -> None:
+    usual = make_labeled("binary", 1)
+    assert agrees_with_scores(usual, "binary")
+    assert not agrees_with_scores(usual._replace(labels=np.roll(usual.labels, 1)), "binary")
+    assert not agrees_with_scores(usual._replace(labels=1 - usual.labels), "binary")
+    assert not agrees_with_scores(usual._replace(labels=np.ones(600)), "binary")
 
 
 def test_concept_drift_of_a_window_without_the_first_class_is_no_fault() -> None:

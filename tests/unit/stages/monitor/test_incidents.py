@@ -49,6 +49,15 @@ def test_persistent_costly_drift_is_a_signal_with_its_cost() -> None:
     assert "costs about 0.020 of ROC-AUC" in found.sentence
 
 
+def test_cost_close_to_the_margin_does_not_close_an_incident_by_chance() -> None:
+    costs = (0.0053, 0.0051, 0.0049)  # the margin is 0.005
+    windows = [make_window("alert", cost) for cost in costs]
+    (found,) = detect_signals(*windows)
+    assert found.title == "wind has drifted"
+    cheap = [make_window("alert", cost) for cost in (0.0051, 0.001, 0.001)]
+    assert detect_signals(*cheap) == []
+
+
 def test_short_cheap_unknown_or_past_drift_is_no_signal() -> None:
     assert detect_signals(make_window("none", None), make_window("alert", 0.02)) == []
     assert detect_signals(make_window("alert", 0.001), make_window("alert", 0.001)) == []

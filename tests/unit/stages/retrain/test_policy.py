@@ -103,7 +103,7 @@ def test_too_few_labels_wait() -> None:
     assert (decision.should_retrain, decision.action) == (False, "wait")
     assert decision.reason == (
         "Not yet: ROC-AUC fell. Only 20 rows were labeled since the model's cut-off; "
-        "500 are needed."
+        "500 are needed. The setting is retrain.min_labels."
     )
     assert decide(DROP, labels=500).should_retrain is True
 
@@ -167,6 +167,8 @@ def test_second_retraining_waits_for_the_first_and_for_the_cooldown(
     )
     decision = policy.decide_retraining(evidence)
     assert decision.action == action
+    growing = policy.decide_retraining(evidence._replace(is_drop_growing=True))
+    assert growing.action == ("wait" if pending_reason else "retrain")
     if days_since_last == 13:
         sentence = "The last retraining was 13 days ago; the cooldown is 14d."
         assert sentence in decision.reason
@@ -337,16 +339,73 @@ def test_concept_drift_without_a_drop_of_the_losses_is_not_a_reason() -> None:
 @pytest.mark.parametrize(
     ("values", "settings", "guard"),
     [
-        ({"rejected_share": 0.2}, {}, "rejects 20% of the newest rows; the limit is 5%."),
-        ({"recent_retrainings": 3}, {"max_retrainings": 3}, "the budget is 3."),
-        ({"superseded_reason": "A later window decides."}, {}, "A later window decides."),
-        ({"change_reason": "150 rows are too few."}, {}, "150 rows are too few."),
+        (
+            {"rejected_share": 0.2},
+            {},
+            "rejects 20% of the newest rows; the limit is 5%. The setting is "
+            "contract.max_quarantined_share.",
+        ),
+        (
+            {"recent_retrainings": 3},
+            {"max_retrainings": 3},
+            "the budget is 3. The setting is retrain.max_retrainings.",
+        ),
+        (
+            {"superseded_reason": "A later window decides."},
+            {},
+            "A later window decides. No setting changes that.",
+        ),
+        (
+            {"fault_reason": "Most days of the window have faults."},
+            {},
+            "Most days of the window have faults. The setting is retrain.quarantine.",
+        ),
+        (
+            {"change_reason": "150 rows are too few."},
+            {},
+            "150 rows are too few. No setting changes that.",
+        ),
     ],
 )
-def test_guard_waits(values: dict[str, Any], settings: dict[str, Any], guard: str) -> None:
+def test_guard_waits_and_names_its_setting(
+    values: dict[str, Any], settings: dict[str, Any], guard: str
+) -> None:
     decision = policy.decide_retraining(make_evidence(DROP, retrain=settings, **values))
     assert decision.action == "wait"
     assert decision.reason.endswith(guard)
+
+
+@pytest.mark.parametrize(
+    ("retrain", "words"),
+    [
+        (
+            {"when": {"all": ["performance_drop", "age"]}},
+            "No: 1 of 2 required reasons applies (performance_drop, age): ROC-AUC fell. "
+            "retrain.when names age, which never applies without retrain.max_age. So nothing but "
+            "a request of a person leads to a retraining.",
+        ),
+        (
+            {"when": {"any": ["drift_cost", "data_volume"]}},
+            "retrain.when names drift_cost and data_volume, which never apply without "
+            "retrain.max_drift_cost and retrain.max_new_labels. So nothing but a request of a "
+            "person leads to a retraining.",
+        ),
+        (
+            {"when": {"any": ["drift", "age"]}},
+            "retrain.when names age, which never applies without retrain.max_age.",
+        ),
+    ],
+)
+def test_reasons_that_never_apply_are_named(retrain: dict[str, Any], words: str) -> None:
+    decision = decide(DROP, **retrain)
+    assert decision.action == "keep"
+    assert decision.reason.endswith(words)
+    assert (
+        words.split(": ROC-AUC fell. ")[-1]
+        in policy.describe_policy(make_config(**retrain)).sentence
+    )
+    limits = {"max_age": "30d", "max_drift_cost": 0.01, "max_new_labels": 10_000}
+    assert "never" not in decide(DROP, **retrain, **limits).reason
 
 
 def test_expected_gain_stands_beside_the_cost_of_a_retraining() -> None:
@@ -373,7 +432,14 @@ def test_guard_that_blocks_three_windows_names_its_setting() -> None:
     assert describe_blocked_retraining([blocked, free, blocked]) == ""
     sentence = describe_blocked_retraining([blocked, blocked, blocked])
     assert sentence.endswith(
-        "The same guard blocks for 3 windows in a row: look at retrain.min_labels in mlops.yaml."
+        "The guard 'labels' blocks for 3 windows in a row: look at retrain.min_labels in "
+        "mlops.yaml."
+    )
+    few_rows = policy.decide_retraining(
+        make_evidence(DROP, retrain={}, change_reason="150 rows are too few.")
+    )
+    assert describe_blocked_retraining([few_rows, few_rows, few_rows]).endswith(
+        "The guard 'change' blocks for 3 windows in a row: no setting changes that."
     )
     other = policy.decide_retraining(
         make_evidence(DROP, retrain={"cooldown": "14d"}, time_since_last=timedelta(days=1))

@@ -1,0 +1,67 @@
+"""Whether the folders can be written that a run writes, before its first stage."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from mlops_kit.core.errors import RunFailedError
+from mlops_kit.project.config.base import CONFIG_FILE_NAME
+from mlops_kit.project.loader import Project
+
+_SQLITE_PREFIX = "sqlite:///"
+_STATE_FOLDER = ".mlops"
+
+
+def check_writable_folders(project: Project) -> None:
+    """Check that the folders that a run writes exist or could be created, and can be written.
+
+    Raises
+    ------
+    RunFailedError
+        Naming the first that cannot.
+    """
+    folders = [project.reports_folder, project.resolve_path(_STATE_FOLDER)]
+    for url in (project.config.tracking, project.config.database):
+        if url.startswith(_SQLITE_PREFIX):
+            file = project.resolve_path(os.path.expandvars(url.removeprefix(_SQLITE_PREFIX)))
+            folders.append(file.parent)
+            if file.exists() and not os.access(file, os.W_OK):
+                raise _not_writable_error(file)
+    for folder in folders:
+        require_writable(folder, project)
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise RunFailedError(
+            f"there is no folder for temporary files: {error.strerror or error}",
+            "a folder that you may write to",
+            "set the environment variable TMPDIR to one",
+        ) from error
+
+
+def require_writable(folder: Path, project: Project) -> None:
+    """Raise an error if a folder could not be created or written; it is not created.
+
+    Raises
+    ------
+    RunFailedError
+        If the nearest existing parent is not writable.
+    """
+    path = project.resolve_path(folder)
+    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise _not_writable_error(existing)
+
+
+def _not_writable_error(path: Path) -> RunFailedError:
+    """Build the error for a folder or file that cannot be written."""
+    hint = f"chmod u+w {path}, or another folder in {CONFIG_FILE_NAME}"
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        hint = "mount its file system for writing, or use a copy of the project elsewhere"
+    return RunFailedError(
+        f"{str(path)!r} is not writable",
+        "a folder that you may write to",
+        hint,
+    )
