@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from mlops_kit.stages.monitor.drift_tests import DriftTestResult, register_drift_test
     from mlops_kit.stages.monitor.incidents import IncidentSeverity
     from mlops_kit.stages.monitor.joint_cost import JointCost
+    from mlops_kit.stages.monitor.reference_performance import ReferencePerformance
     from mlops_kit.stages.retrain.policy import (
         RetrainingAction,
         RetrainingDecision,
@@ -95,6 +96,7 @@ __all__ = [
     "Project",
     "ProjectClient",
     "ProjectConfig",
+    "ReferencePerformance",
     "ReferenceRefit",
     "RefitAgreement",
     "RetrainingAction",
@@ -185,6 +187,7 @@ _MODULES_BY_NAME = {
     "register_retraining_rule": "mlops_kit.stages.retrain.policy",
     "make_verdict": "mlops_kit.stages.review.checks",
     "register_check": "mlops_kit.stages.review.checks",
+    "ReferencePerformance": "mlops_kit.stages.monitor.reference_performance",
     "RefitAgreement": "mlops_kit.stages.review.evidence",
     "ReviewEvidence": "mlops_kit.stages.review.evidence",
     "Stage": "mlops_kit.stages.stage",

@@ -29,6 +29,14 @@ pytest_plugins = [
     "tests.support.wheel_fixtures",
 ]
 TESTS = ROOT / "tests"
+MEMORY_FOLDER = Path("/dev/shm")
+MIN_FREE_MEMORY_BYTES = 4 * 2**30
+
+
+def pytest_configure() -> None:
+    """Keep the files of the tests in memory if there is space: on a disk, commits take long."""
+    if MEMORY_FOLDER.is_dir() and shutil.disk_usage(MEMORY_FOLDER).free > MIN_FREE_MEMORY_BYTES:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_FOLDER))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -124,6 +132,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         check=False,
     )
     assert completed.returncode == 0, completed.stderr
+    assert "leaked" not in completed.stderr, completed.stderr
     return home / "reports" / json.loads(completed.stdout)["run"]
 
 

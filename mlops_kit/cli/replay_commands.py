@@ -84,7 +84,12 @@ def _print_comparison(comparison: PolicyComparison) -> None:
     costs = comparison.costs
     columns = [name for name in costs.data.columns if name != "retraining cost"]
     for ratio, rows in costs.data.groupby("retraining cost", sort=False):
-        rich_table = Table(title=Text(f"If {ratio}"), title_justify="left", box=SIMPLE_HEAD)
+        rich_table = Table(
+            title=Text(f"If {ratio}"),
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            padding=(0, 0, 0, 1),
+        )
         for name in columns:
             # In a narrow terminal only a heading of two words is wrapped.
             justify: Literal["left", "right"] = "left" if name == "policy" else "right"

@@ -55,30 +55,33 @@ END_OF_RUN_MODULES = (
     "mlflow.store.model_registry.sqlalchemy_store",
     "skops.io",
 )
-# What the notebooks of the seven stages import sooner or later, and most others too.
-NOTEBOOK_MODULES = (
-    "pandas",
-    "pyarrow.parquet",
-    "pyarrow.dataset",
+_CHART_MODULES = ("altair", "vl_convert")
+_MODEL_MODULES = (
     "sklearn.ensemble",
     "sklearn.pipeline",
     "sklearn.linear_model",
     "sklearn.model_selection",
     "scipy.stats",
-    "duckdb",
-    "altair",
-    "vl_convert",
-    "optuna",
-    "lightgbm",
-    "skrub",
-    "IPython.display",
     "joblib",
 )
+# What each notebook imports that takes a module of the package. What it imports for some tables
+# only (skrub for text and dates, scikit-learn to split rows without timestamps) is left to it.
+_LIBRARIES_BY_MODULE: dict[str, tuple[str, ...]] = {
+    "mlops_kit.core.charts": _CHART_MODULES,
+    "mlops_kit.data.features": ("duckdb",),
+    "mlops_kit.registry.comparison": _MODEL_MODULES,
+    "mlops_kit.registry.scoring": _MODEL_MODULES,
+    "mlops_kit.stages.explore": ("pyarrow.dataset", "scipy.stats"),
+    "mlops_kit.stages.prepare": ("pyarrow.dataset", "scipy.stats", "pandera.pandas"),
+    "mlops_kit.stages.train": (*_MODEL_MODULES, "optuna", "lightgbm"),
+    "mlops_kit.stages.review": _MODEL_MODULES,
+    "mlops_kit.stages.deploy": ("pyarrow.dataset", *_MODEL_MODULES),
+    "mlops_kit.stages.monitor": ("pyarrow.dataset", "scipy.stats", "sklearn.metrics"),
+    "mlops_kit.stages.retrain": ("scipy.stats", "sklearn.metrics"),
+}
 _PACKAGE = "mlops_kit"
 _STAGE_MODULE = "mlops_kit.stages.stage"
 _STAGE_HANDLE_NAMES = ("mlops_kit.stages.open_stage", "mlops_kit.stages.Stage")
-# A notebook that imports only these from the package needs none of NOTEBOOK_MODULES.
-_LIGHT_PACKAGE_MODULES = {_PACKAGE, _STAGE_MODULE, "mlops_kit.core.errors"}
 
 
 def build_kernel_environment(
@@ -333,12 +336,14 @@ def list_modules_to_preload(project: Project, stages: Iterable[str]) -> list[str
             package_modules.append(name)
         elif name.partition(".")[0] not in project_modules:
             library_modules.append(name)
-    needs_notebook_modules = bool(set(package_modules) - _LIGHT_PACKAGE_MODULES)
+    used_libraries: dict[str, None] = {}
+    for name in package_modules:
+        used_libraries |= dict.fromkeys(_LIBRARIES_BY_MODULE.get(name, ()))
     return [
         *library_modules,
         *(STAGE_HANDLE_MODULES if package_modules else ()),
         *package_modules,
-        *(NOTEBOOK_MODULES if needs_notebook_modules else ()),
+        *used_libraries,
         DEFERRED_MODULES_MARKER,
         *END_OF_RUN_MODULES,
     ]

@@ -7,9 +7,8 @@ sideways, nothing that axe-core calls serious. Skipped where there is no Chromiu
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -33,47 +32,54 @@ LIST_LINKS = (
 pytestmark = browser_window.NEEDS_CHROMIUM
 
 
-@contextmanager
-def open_page(chromium: Any, file: Path) -> Iterator[tuple[Any, list[str]]]:
-    """Open a page in a window of its own without network; yield it and its problems."""
-    with browser_window.open_window(
-        chromium, file.as_uri(), LOCAL_ADDRESSES, offline=True
-    ) as opened:
-        yield opened
+class OpenedPage(NamedTuple):
+    """A page of a run in a window of its own without network."""
+
+    file: Path
+    page: Any
+    problems: list[str]
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_page_opens_from_disk_without_errors_and_requests_nothing(
-    chromium: Any, run: Path, name: str
-) -> None:
-    with open_page(chromium, run / name) as (page, problems):
-        assert not problems
-        assert page.title()
-        assert page.evaluate("document.documentElement.lang") == "en"
+@pytest.fixture(scope="module", params=PAGES)
+def opened(request: pytest.FixtureRequest, chromium: Any, run: Path) -> Iterator[OpenedPage]:
+    """A page, opened once for all tests; each leaves it as wide as it was."""
+    file = run / request.param
+    with browser_window.open_window(chromium, file.as_uri(), LOCAL_ADDRESSES, offline=True) as (
+        page,
+        problems,
+    ):
+        yield OpenedPage(file, page, problems)
 
 
-@pytest.mark.parametrize("name", OWN_PAGES)
-def test_every_image_of_a_page_is_loaded(chromium: Any, run: Path, name: str) -> None:
-    with open_page(chromium, run / name) as (page, _):
-        assert not page.evaluate(FIND_BROKEN_IMAGES)
+of_own_pages = pytest.mark.parametrize("opened", OWN_PAGES, indirect=True)
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_nothing_scrolls_sideways(chromium: Any, run: Path, name: str) -> None:
-    with open_page(chromium, run / name) as (page, _):
-        for width in (1280, 400):
-            page.set_viewport_size({"width": width, "height": 900})
-            assert not page.evaluate(browser_window.FIND_OVERFLOW, ""), f"at {width} pixels"
+def test_page_opens_from_disk_without_errors_and_requests_nothing(opened: OpenedPage) -> None:
+    assert not opened.problems
+    assert opened.page.title()
+    assert opened.page.evaluate("document.documentElement.lang") == "en"
 
 
-@pytest.mark.parametrize("name", OWN_PAGES)
-def test_page_is_accessible_in_light_and_dark(chromium: Any, run: Path, name: str) -> None:
-    with open_page(chromium, run / name) as (page, _):
-        assert not browser_window.find_accessibility_problems(page)
+@of_own_pages
+def test_every_image_of_a_page_is_loaded(opened: OpenedPage) -> None:
+    assert not opened.page.evaluate(FIND_BROKEN_IMAGES)
 
 
-def test_every_link_of_the_index_leads_to_a_file_of_the_run(chromium: Any, run: Path) -> None:
-    with open_page(chromium, run / "index.html") as (page, _):
-        links = page.evaluate(LIST_LINKS)
+def test_nothing_scrolls_sideways(opened: OpenedPage) -> None:
+    for width in (400, 1280):
+        opened.page.set_viewport_size({"width": width, "height": 900})
+        overflow = opened.page.evaluate(browser_window.FIND_OVERFLOW, "")
+        assert not overflow, f"at {width} pixels"
+
+
+@of_own_pages
+def test_page_is_accessible_in_light_and_dark(opened: OpenedPage) -> None:
+    assert not browser_window.find_accessibility_problems(opened.page)
+
+
+@pytest.mark.parametrize("opened", ["index.html"], indirect=True)
+def test_every_link_of_the_index_leads_to_a_file_of_the_run(opened: OpenedPage) -> None:
+    run = opened.file.parent
+    links = opened.page.evaluate(LIST_LINKS)
     assert set(NOTEBOOK_PAGES) <= set(links)
     assert not [link for link in links if not (run / link.split("#")[0]).exists()]

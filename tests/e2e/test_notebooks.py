@@ -6,6 +6,7 @@ others what only one of them can show.
 
 from __future__ import annotations
 
+import functools
 import getpass
 import json
 import shutil
@@ -36,7 +37,9 @@ from mlops_kit.project.config import pipeline
 from mlops_kit.registry import store, versions
 from mlops_kit.registry.batch_independence import SCORE_TOLERANCE
 from mlops_kit.serving import app
+from tests.support.commands import RunMlops
 from tests.support.environment import make_clean_environment
+from tests.support.loaded_libraries import LIBRARIES_BY_STAGE, select_heavy_libraries
 
 BOOKS = [s["notebook"] for s in pipeline.DEFAULT_STAGES.values()]
 RECORDS = {
@@ -61,23 +64,9 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def run_command(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command, whatever its exit code."""
-    return subprocess.run(
-        [sys.executable, "-m", "mlops_kit.cli", *words],
-        cwd=home,
-        env=environment(home),
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-
-
-def mlops(home: Path, *words: str) -> str:
-    done = run_command(home, *words)
+def mlops(run_mlops: RunMlops, home: Path, *words: str) -> str:
+    done = run_mlops(*words, folder=home, environment=environment(home))
     assert done.returncode == 0, done.stderr
-    assert "leaked" not in done.stderr, done.stderr
     return done.stdout
 
 
@@ -143,6 +132,12 @@ def test_a_stage_depends_on_the_modules_that_its_notebook_takes_from_the_package
     assert "mlops_kit/stages/train/search.py" not in modules["deploy"]
 
 
+def test_each_stage_loads_only_the_libraries_that_it_uses(run: Path) -> None:
+    for name, entry in read_manifest(run)["stages"].items():
+        loaded = select_heavy_libraries(entry["dependencies"]["packages"])
+        assert loaded <= LIBRARIES_BY_STAGE[name], name
+
+
 def test_every_notebook_is_stored_executed_with_a_code_free_page(run: Path) -> None:
     for name in BOOKS:
         book = nbformat.read(run / "notebooks" / name, as_version=4)
@@ -200,7 +195,7 @@ def test_mlflow_has_a_run_with_a_child_per_stage(run: Path, tmp_path: Path) -> N
 
 
 @of_flights
-def test_sample_is_marked_everywhere(run: Path) -> None:
+def test_sample_is_marked_everywhere(run: Path, run_mlops: RunMlops) -> None:
     assert run.name.endswith("-sample")
     assert read_manifest(run)["sample"] == 5000
     for page in (
@@ -209,7 +204,7 @@ def test_sample_is_marked_everywhere(run: Path) -> None:
         *(f"notebooks/{Path(b).stem}.html" for b in BOOKS),
     ):
         assert "sample of 5,000" in text_of(run / page).lower(), page
-    assert "sample" in mlops(run.parents[1], "status")
+    assert "sample" in mlops(run_mlops, run.parents[1], "status")
 
 
 @of_flights
@@ -257,8 +252,11 @@ def test_reviewed_model_is_promoted_automatically_and_pages_say_so(
 
 
 @of_diabetes
-def test_waiting_run_continues_after_approval(run: Path, tmp_path: Path) -> None:
+def test_waiting_run_continues_after_approval(
+    run: Path, run_mlops: RunMlops, tmp_path: Path
+) -> None:
     home = copy_project(run, tmp_path / "copy").parents[1]
+    run_command = functools.partial(run_mlops, folder=home, environment=environment(home))
     for file in (home / ".mlops").glob("mlops.db*"):
         file.unlink()  # as if nobody had ever decided anything
     text = (home / "mlops.yaml").read_text()
@@ -267,7 +265,7 @@ def test_waiting_run_continues_after_approval(run: Path, tmp_path: Path) -> None
             "approval: automatic", "approval: manual\npeople: {approvers: [somebody-else]}"
         )
     )
-    waits = run_command(home, "run", "--from", "deploy", "--json")
+    waits = run_command("run", "--from", "deploy", "--json")
     summary = json.loads(waits.stdout)
     assert (waits.returncode, summary["status"], summary["stages"]["monitor"]["status"]) == (
         3,
@@ -278,18 +276,18 @@ def test_waiting_run_continues_after_approval(run: Path, tmp_path: Path) -> None
     assert "Traceback" not in waits.stderr
     assert versions.find_champion(loader.load_project(home)) is None
     assert "waits for an approval" in text_of(home / "reports" / summary["run"] / "index.html")
-    refused = run_command(home, "approve", "--reason", "it is fit")
+    refused = run_command("approve", "--reason", "it is fit")
     assert refused.returncode == 2
     assert "may not decide this" in refused.stderr
     assert "somebody-else" in refused.stderr
     (home / "mlops.yaml").write_text(text.replace("approval: automatic", "approval: manual"))
-    done = run_command(home, "approve", summary["run"], "--reason", "it is <b>fit</b>")
+    done = run_command("approve", summary["run"], "--reason", "it is <b>fit</b>")
     assert done.returncode == 0, done.stderr
     present = approvals.get_current_promotion(loader.load_project(home))
     assert present is not None
     assert present.reason == "it is <b>fit</b>"
     assert present.actor == getpass.getuser()
-    late = run_command(home, "reject", "--reason", "on second thoughts")
+    late = run_command("reject", "--reason", "on second thoughts")
     assert late.returncode == 2
     assert "is already in service" in late.stderr
     assert "mlops rollback" in late.stderr
@@ -318,10 +316,11 @@ def test_time_dependent_results_are_not_applicable_without_time(run: Path) -> No
 
 
 @of_diabetes
-def test_same_seed_gives_identical_artifacts(run: Path, fresh_diabetes_project: Path) -> None:
-    summary = json.loads(
-        mlops(fresh_diabetes_project, "run", "--from", "prepare", "--to", "review", "--json")
-    )
+def test_same_seed_gives_identical_artifacts(
+    run: Path, run_mlops: RunMlops, fresh_diabetes_project: Path
+) -> None:
+    words = ("run", "--from", "prepare", "--to", "review", "--json")
+    summary = json.loads(mlops(run_mlops, fresh_diabetes_project, *words))
     again = fresh_diabetes_project / "reports" / summary["run"]
     before = hash_contents(run)
     assert {
@@ -469,10 +468,12 @@ def test_model_scores_like_the_batch_without_mlops_kit(run: Path, tmp_path: Path
 
 
 @of_diabetes
-def test_champion_scores_like_mlops_predict_without_mlops_kit(run: Path, tmp_path: Path) -> None:
+def test_champion_scores_like_mlops_predict_without_mlops_kit(
+    run: Path, run_mlops: RunMlops, tmp_path: Path
+) -> None:
     run = copy_project(run, tmp_path / "copy")
     home = run.parents[1]
-    scored = predict_by_command(home, tmp_path)
+    scored = predict_by_command(run_mlops, home, tmp_path)
     features = read(run, "features").set_index("patient").loc[scored["patient"]]
     answers = score_without_mlops_kit(
         home, "models:/diabetes@champion", features[read(run, "model")["features"]], tmp_path
@@ -480,30 +481,31 @@ def test_champion_scores_like_mlops_predict_without_mlops_kit(run: Path, tmp_pat
     np.testing.assert_allclose(answers, scored["score"], *[SCORE_TOLERANCE] * 2)
 
 
-def predict_by_command(home: Path, where: Path) -> pd.DataFrame:
+def predict_by_command(run_mlops: RunMlops, home: Path, where: Path) -> pd.DataFrame:
     """Score fifty raw rows without their target by ``mlops predict``."""
     project = loader.load_project(home)
     source.read_source(project).drop(columns=project.config.target).head(50).to_parquet(
         where / "raw.parquet", index=False
     )
-    mlops(home, "predict", str(where / "raw.parquet"), "--out", str(where / "scored.parquet"))
-    return pd.read_parquet(where / "scored.parquet")
+    output = where / "scored.parquet"
+    mlops(run_mlops, home, "predict", str(where / "raw.parquet"), "--out", str(output))
+    return pd.read_parquet(output)
 
 
 # Moved projects
 
 
 @of_diabetes
-def test_moved_project_opens_and_scores(run: Path, tmp_path: Path) -> None:
+def test_moved_project_opens_and_scores(run: Path, run_mlops: RunMlops, tmp_path: Path) -> None:
     here, there = (
         copy_project(run, tmp_path / "here").parents[1],
         tmp_path / "other place" / "there",
     )
-    before = predict_by_command(here, tmp_path)
+    before = predict_by_command(run_mlops, here, tmp_path)
     there.parent.mkdir()
     here.rename(there)
-    pd.testing.assert_frame_equal(predict_by_command(there, tmp_path), before)
-    assert json.loads(mlops(there, "status", "--json"))["run"] == run.name
+    pd.testing.assert_frame_equal(predict_by_command(run_mlops, there, tmp_path), before)
+    assert json.loads(mlops(run_mlops, there, "status", "--json"))["run"] == run.name
     opened = ProjectClient(there)
     assert len(opened.load_champion().predict(pd.read_parquet(tmp_path / "raw.parquet"))) == 50
     assert opened.read_artifact("metrics").sentence == read(run, "metrics").sentence
@@ -513,7 +515,7 @@ def test_moved_project_opens_and_scores(run: Path, tmp_path: Path) -> None:
         ]  # MLflow's own experiment, which holds nothing
     connection.close()
     assert not [line for line in dump if str(here) in line or str(run.parents[1]) in line]
-    assert json.loads(mlops(there, "run", "--json"))["is_up_to_date"] is True
+    assert json.loads(mlops(run_mlops, there, "run", "--json"))["is_up_to_date"] is True
 
 
 # Reading pages

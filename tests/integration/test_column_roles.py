@@ -23,6 +23,7 @@ from mlops_kit.registry import scoring, versions
 from mlops_kit.stages.train.folds import build_folds, select_training_rows
 from mlops_kit.watch import loop
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
+from tests.support.commands import RunMlops
 from tests.support.role_projects import predict_at_endpoint, read_artifact, run_project
 
 REVIEWS = """\
@@ -93,13 +94,15 @@ def make_visits() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def reviews(tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
-    return run_project(tmp_path_factory.mktemp("roles") / "reviews", REVIEWS, make_reviews())
+def reviews(run_mlops: RunMlops, tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
+    home = tmp_path_factory.mktemp("roles") / "reviews"
+    return run_project(run_mlops, home, REVIEWS, make_reviews())
 
 
 @pytest.fixture(scope="module")
-def visits(tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
-    return run_project(tmp_path_factory.mktemp("roles") / "visits", VISITS, make_visits())
+def visits(run_mlops: RunMlops, tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
+    home = tmp_path_factory.mktemp("roles") / "visits"
+    return run_project(run_mlops, home, VISITS, make_visits())
 
 
 def report_nothing(line: str, transient: bool = False) -> None:

@@ -20,6 +20,7 @@ from mlops_kit.registry import scoring, versions
 from mlops_kit.stages.train.folds import build_folds, select_training_rows
 from mlops_kit.watch import loop
 from mlops_kit.watch.records import WindowPerformance
+from tests.support.commands import RunMlops
 from tests.support.role_projects import predict_at_endpoint, read_artifact, run_project
 
 PLANTS = """\
@@ -70,13 +71,15 @@ def make_sales() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def plants(tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
-    return run_project(tmp_path_factory.mktemp("roles") / "plants", PLANTS, make_plants())
+def plants(run_mlops: RunMlops, tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
+    home = tmp_path_factory.mktemp("roles") / "plants"
+    return run_project(run_mlops, home, PLANTS, make_plants())
 
 
 @pytest.fixture(scope="module")
-def sales(tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
-    return run_project(tmp_path_factory.mktemp("roles") / "sales", SALES, make_sales())
+def sales(run_mlops: RunMlops, tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
+    home = tmp_path_factory.mktemp("roles") / "sales"
+    return run_project(run_mlops, home, SALES, make_sales())
 
 
 def test_no_group_is_in_two_parts_of_the_stored_splits(plants: loader.Project) -> None:

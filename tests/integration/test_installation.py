@@ -12,6 +12,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -73,15 +75,22 @@ def create_installation(folder: Path, wheel: Path, extra: str = "") -> Path:
 
 
 @pytest.fixture(scope="module")
-def base(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The commands of an environment with the base only."""
-    return create_installation(tmp_path_factory.mktemp("environments") / "base", wheel)
+def environments() -> Iterator[Path]:
+    """A folder beside uv's cache on the disk, whose files uv links instead of copying them."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="module")
-def serving(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(wheel: Path, environments: Path) -> Path:
+    """The commands of an environment with the base only."""
+    return create_installation(environments / "base", wheel)
+
+
+@pytest.fixture(scope="module")
+def serving(wheel: Path, environments: Path) -> Path:
     """The commands of an environment with the extra ``serve``."""
-    return create_installation(tmp_path_factory.mktemp("environments") / "serve", wheel, "serve")
+    return create_installation(environments / "serve", wheel, "serve")
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,7 @@ from mlops_kit.stages.train.fitting import score_held_out_rows
 from mlops_kit.stats.metrics import list_task_metrics
 from mlops_kit.watch import loop
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
+from tests.support.mlflow_stores import write_empty_store
 from tests.support.watched_project import RUN_ID, list_records, register_champion
 
 YAML = """
@@ -95,6 +96,7 @@ def class_names(request: pytest.FixtureRequest) -> list[str]:
 def fitted(tmp_path_factory: pytest.TempPathFactory, class_names: list[str]) -> FittedProject:
     """A project with version 1 as the champion."""
     home = tmp_path_factory.mktemp("multiclass")
+    write_empty_store(home)
     (home / "mlops.yaml").write_text(YAML)
     make_rows(class_names).to_csv(home / "t.csv", index=False)
     opened = loader.load_project(home)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -22,7 +20,8 @@ import mlops_kit
 from mlops_kit.db import approvals, engine, tables
 from mlops_kit.project import loader, run_folder, run_manifest
 from mlops_kit.registry import versions
-from tests.support.environment import ROOT, make_clean_environment
+from tests.support.commands import run_in_process
+from tests.support.environment import ROOT
 
 ARCHIVE = ROOT / "tests" / "data" / "projects-of-version-0.1.tar.xz"
 OLD_RUNS = ["20261127-113258-8d4e", "20261127-112825-4f8a"]
@@ -60,13 +59,7 @@ def watched(unpacked: Path, tmp_path: Path) -> loader.Project:
 
 def run_command(project: loader.Project, *arguments: str) -> str:
     """Run a command of the project and return what it printed."""
-    completed = subprocess.run(
-        [sys.executable, "-m", "mlops_kit.cli", *arguments, "--project", str(project.root)],
-        env=make_clean_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    completed = run_in_process(*arguments, "--project", project.root)
     assert completed.returncode == 0, completed.stdout + completed.stderr
     return completed.stdout
 

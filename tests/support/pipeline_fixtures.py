@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import nbformat
 import pytest
@@ -16,6 +17,8 @@ from mlops_kit.core import files
 from mlops_kit.pipeline import kernel_pool, manifest, runner
 from mlops_kit.project import loader, run_manifest
 from mlops_kit.project.run_manifest import RunManifest
+from tests.support.commands import CompletedCommand, RunMlops, run_in_process, use_fork_server
+from tests.support.environment import ROOT, make_clean_environment
 
 PRELOADED_MODULES = (
     "pandas",
@@ -60,6 +63,28 @@ def shared_fork_server(installed_packages: Path) -> Iterator[None]:
     yield
     kernel_pool.keep_fork_server = False
     kernel_pool.release_fork_server()
+
+
+@pytest.fixture(scope="session")
+def notebook_fork_server() -> Iterator[kernel_pool.ForkServer]:
+    """A fork server of its own that has imported what the seven notebooks need."""
+    project = loader.load_project(ROOT / "examples" / "diabetes")
+    modules = kernel_pool.list_modules_to_preload(project, project.config.stages)
+    with mock.patch.dict(os.environ, make_clean_environment(), clear=True):
+        server = kernel_pool.ForkServer(modules)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def run_mlops(notebook_fork_server: kernel_pool.ForkServer) -> RunMlops:
+    """A function that runs commands in this process, with warm kernels."""
+
+    def run_with_warm_kernels(*words: object, **options: Any) -> CompletedCommand:
+        with use_fork_server(notebook_fork_server):
+            return run_in_process(*words, **options)
+
+    return run_with_warm_kernels
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,8 @@ from fastapi.testclient import TestClient
 
 from mlops_kit.project import loader, run_folder
 from mlops_kit.serving import app
-from tests.support.environment import make_clean_environment
+from tests.support.commands import RunMlops
+from tests.support.mlflow_stores import write_empty_store
 
 # A short run of a table with the key ``k``.
 _SETTINGS = """\
@@ -27,19 +26,15 @@ stages: {explore: {params: {profile_rows: 0}}}
 """
 
 
-def run_project(home: Path, settings: str, rows: pd.DataFrame) -> loader.Project:
+def run_project(
+    run_mlops: RunMlops, home: Path, settings: str, rows: pd.DataFrame
+) -> loader.Project:
     """Create a project of rows and settings, and run it."""
     home.mkdir()
     (home / "mlops.yaml").write_text(settings + _SETTINGS)
     rows.to_csv(home / "rows.csv", index=False)
-    completed = subprocess.run(
-        [sys.executable, "-m", "mlops_kit.cli", "run", "--project", str(home)],
-        env=make_clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    write_empty_store(home)
+    completed = run_mlops("run", "--project", home)
     assert completed.returncode == 0, completed.stdout + completed.stderr
     return loader.load_project(home)
 

@@ -16,6 +16,7 @@ from mlops_kit.project.loader import Project
 from mlops_kit.registry import registration, store
 from tests.support import sample_runs
 from tests.support.environment import ROOT, make_clean_environment
+from tests.support.mlflow_stores import write_empty_store
 
 SETTINGS = """
 stages:
@@ -58,6 +59,7 @@ def registered_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose registry knows versions 1 and 2; its deploy stage only promotes."""
     home = tmp_path_factory.mktemp("dashboards") / "home"
     project = sample_runs.make_project(home, ("1", "2"), SETTINGS)
+    write_empty_store(home)
     notebooks = project.root / "notebooks"
     dashboards = notebooks / "dashboards"
     shutil.copytree(ROOT / "notebooks" / "dashboards", dashboards)

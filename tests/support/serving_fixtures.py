@@ -20,6 +20,7 @@ from mlops_kit.db import approvals
 from mlops_kit.project import loader
 from mlops_kit.registry import models, registration, store, versions
 from mlops_kit.stages.stage import Stage
+from tests.support.mlflow_stores import write_empty_store
 
 YAML = """
 name: small
@@ -59,6 +60,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     home = tmp_path_factory.mktemp("deploy") / "home"
     home.mkdir()
+    write_empty_store(home)
     (home / "mlops.yaml").write_text(YAML)
     rows().to_csv(home / "t.csv", index=False)
     project = loader.load_project(home)

@@ -6,7 +6,11 @@ loses its performance.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ from mlops_kit.registry import models, registration, store, versions
 from mlops_kit.registry.recipe import Recipe
 from mlops_kit.registry.scoring import predict_scores
 from mlops_kit.stages.stage import Stage
+from tests.support.mlflow_stores import write_empty_store
 
 YAML = """
 name: watched
@@ -100,15 +105,36 @@ def make_rows() -> pd.DataFrame:
 
 
 def build_project(home: Path, yaml: str = YAML) -> loader.Project:
-    """Build the project's folder, with version 1 as the champion."""
+    """Build the project's folder, with version 1 as the champion.
+
+    The settings that tests vary say what happens later, so that all projects are copies of one.
+    """
+    shutil.copytree(_build_template(), home)
+    (home / "mlops.yaml").write_text(yaml)
+    return loader.load_project(home)
+
+
+@functools.cache
+def _build_template() -> Path:
+    """Build the project that others are copied from, once per process."""
+    folder = Path(tempfile.mkdtemp(prefix="watched-"))
+    atexit.register(shutil.rmtree, folder)
+    home = folder / "home"
+    _train_first_version(home)
+    return home
+
+
+def _train_first_version(home: Path) -> None:
+    """Train and promote version 1 of a new project."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
     from sklearn.utils import check_array
     from skrub import TableVectorizer
 
-    home.mkdir(parents=True)
-    (home / "mlops.yaml").write_text(yaml)
+    home.mkdir()
+    (home / "mlops.yaml").write_text(YAML)
+    write_empty_store(home)
     make_rows().to_csv(home / "t.csv", index=False)
     project = loader.load_project(home)
     known = source.read_source(project, project.config.to_utc(project.config.as_of))
@@ -138,7 +164,6 @@ def build_project(home: Path, yaml: str = YAML) -> loader.Project:
     stage.write("recipe", RECIPE.to_dict())
     evaluation = {"from": str(test["at"].min()), "rows": ""}
     register_champion(project, model, test[FEATURES], 0.4, evaluation=evaluation)
-    return project
 
 
 def register_champion(

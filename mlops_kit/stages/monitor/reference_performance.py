@@ -30,6 +30,11 @@ class ReferencePerformance(Interval):
         The value of a model without skill on the same rows; None: not known.
     threshold : float or None
         The decision threshold of a metric that depends on it; else None.
+
+    Examples
+    --------
+    >>> str(ReferencePerformance(0.91, 0.9, 0.92, no_skill=0.8, threshold=0.3))
+    '0.910 [0.900, 0.920]'
     """
 
     no_skill: float | None = None

@@ -27,6 +27,7 @@ from mlops_kit.db.tables import (
     WindowRecord,
 )
 from mlops_kit.db.timestamps import format_timestamp
+from mlops_kit.pipeline.kernel_pool import ForkServer
 from mlops_kit.project import loader
 from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.registry import scoring, versions
@@ -34,6 +35,7 @@ from mlops_kit.stats.monitoring_tables import CONCEPT_DRIFT_CHECK, REALIZED_PERF
 from mlops_kit.watch import loop, retraining
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 from tests.support import watched_project as watched
+from tests.support.commands import RunMlops, run_in_process, use_fork_server
 from tests.support.environment import make_clean_environment
 
 
@@ -306,7 +308,7 @@ def test_low_volume_opens_one_incident(fresh_project: loader.Project) -> None:
 
 
 def test_requested_retraining_runs_and_waits_for_approval(
-    tmp_path: Path,
+    tmp_path: Path, notebook_fork_server: ForkServer, run_mlops: RunMlops
 ) -> None:
     project = watched.build_project(
         tmp_path / "home", watched.YAML.replace("approval: automatic", "approval: manual")
@@ -316,26 +318,19 @@ def test_requested_retraining_runs_and_waits_for_approval(
     with pytest.raises(RunFailedError, match="decided by Ada is already pending"):
         retraining.request_retraining(project, "Ada", "a better one is wanted")
     lines: list[str] = []
-    loop.run_single_pass(
-        project, to_time(project, "2024-02-08"), lambda text, transient=False: lines.append(text)
-    )
+    with use_fork_server(notebook_fork_server):
+        loop.run_single_pass(
+            project,
+            to_time(project, "2024-02-08"),
+            lambda text, transient=False: lines.append(text),
+        )
     (made,) = query_records(
         project, sa.select(RetrainingRecord).where(RetrainingRecord.actor == "Ada")
     )
     assert made.status == RunStatus.WAITING_FOR_APPROVAL, lines
     assert approvals.get_current_promotion(project).version == "1"  # type: ignore[union-attr]
-    approve = [
-        sys.executable,
-        "-m",
-        "mlops_kit.cli",
-        "approve",
-        made.run_id,
-        "--project",
-        str(project.root),
-        "--reason",
-        "it is no worse",
-    ]
-    done = subprocess.run(approve, capture_output=True, text=True, timeout=200, check=False)
+    words = ("approve", made.run_id, "--project", project.root, "--reason", "it is no worse")
+    done = run_mlops(*words)
     assert done.returncode == 0, done.stderr
     loop.run_single_pass(project, to_time(project, "2024-02-08"), report_nothing)
     assert approvals.get_current_promotion(project).version == "2"
@@ -358,21 +353,7 @@ def test_requested_retraining_runs_and_waits_for_approval(
 def test_incompatible_options_are_an_error(
     initial_folder: Path, options: tuple[str, ...], said: str
 ) -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "mlops_kit.cli",
-            "watch",
-            "--project",
-            str(initial_folder),
-            *options,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_in_process("watch", "--project", initial_folder, *options)
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr

@@ -26,6 +26,7 @@ from mlops_kit.registry import comparison, models, registration, run_log, store,
 from mlops_kit.registry.recipe import Recipe
 from mlops_kit.stages.review import register_reviewed_model
 from mlops_kit.stages.stage import Stage
+from tests.support.mlflow_stores import write_empty_store
 
 YAML = "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n"
 
@@ -35,6 +36,7 @@ def project(tmp_path: Path) -> loader.Project:
     home = tmp_path / "home"
     home.mkdir()
     (home / "mlops.yaml").write_text(YAML)
+    write_empty_store(home)
     return loader.load_project(home)
 
 
@@ -280,6 +282,7 @@ def test_four_processes_can_create_a_store_at_once(project: loader.Project) -> N
         "with store.connect_mlflow(loader.load_project()) as client:\n"
         "    print(len(client.search_experiments()))"
     )
+    shutil.rmtree(project.root / ".mlops")
     started = [
         subprocess.Popen(
             [sys.executable, "-c", code],
