@@ -260,7 +260,7 @@ def compute_metric(task: str, labels: Any, scores: Any) -> float:
 
 def check_sentence(sentence: str, value: float, rows: int) -> list[str]:
     """Check that a sentence states a value and a number of rows."""
-    stated = re.search(r"(-?[\d.,]+) \[.*? on ([\d,]+) labeled rows", sentence)
+    stated = re.search(r"(-?[\d.,]+)(?: \[[^\]]*\])? on ([\d,]+) labeled rows", sentence)
     if stated is None:
         return [f"it states no value: {sentence}"]
     problems = []
