@@ -25,6 +25,7 @@ Exit codes: 0 if all projects passed, 1 if one did not.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -225,7 +226,7 @@ def check_windows(project: Any, planned: PlannedProject, table: Any) -> tuple[li
         described.append(f"{start:%Y-%m-%d} {decision.action}: {decision.reason}")
         rows = predictions.load_labeled_predictions(project, start, end)
         rows = rows[rows["version"] == window.version]
-        keys = rows["key"].str.strip("[]").astype(int)
+        keys = [int(json.loads(key)[0]) for key in rows["key"]]
         value = compute_metric(planned.task, labels.loc[keys], rows["score"])
         stated = performance.realized.sentence
         problems += [
@@ -259,7 +260,7 @@ def compute_metric(task: str, labels: Any, scores: Any) -> float:
 
 def check_sentence(sentence: str, value: float, rows: int) -> list[str]:
     """Check that a sentence states a value and a number of rows."""
-    stated = re.search(r"(-?[\d.,]+) \[.*? on ([\d,]+) labeled rows", sentence)
+    stated = re.search(r"(-?[\d.,]+)(?: \[[^\]]*\])? on ([\d,]+) labeled rows", sentence)
     if stated is None:
         return [f"it states no value: {sentence}"]
     problems = []

@@ -13,7 +13,6 @@ import sys
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from mlops_kit import __version__
 from mlops_kit.core import files
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.resources import find_resource_folder
@@ -24,6 +23,18 @@ _NIGHTLY_SCHEDULE = "15 2 * * *"
 _DEFAULT_PORT = 8000
 _MAX_HOST_NAME_CHARACTERS = 40
 _PROJECT_FOLDER_IN_IMAGE = PurePosixPath("/project")
+# By the file that lists a project's packages, the preferred first.
+_INSTALL_COMMANDS = {
+    "requirements.lock": ["pip install -r requirements.lock"],
+    "requirements.txt": ["pip install -r requirements.txt"],
+    "pyproject.toml": ["pip install ."],
+    "environment.yml": [
+        '"$CONDA/bin/conda" env update --quiet --name base --file environment.yml',
+        'export PATH="$CONDA/bin:$PATH"',
+        'echo "$CONDA/bin" >> "$GITHUB_PATH"',
+    ],
+}
+_REQUIREMENT_PATTERN = re.compile(r"""(?:^|["'\s])mlops-kit(?![\w-])""", re.MULTILINE)
 _CRON_FIELD_PATTERN = re.compile(r"(?:\*|(?P<first>\d+)-(?P<last>\d+))(?:/[1-9]\d*)?|(?P<one>\d+)")
 
 
@@ -138,11 +149,12 @@ def export_schedule(
     root = _find_repository_root(project.root) if target == "github" else project.root
     folder = "" if root == project.root else project.root.relative_to(root).as_posix()
     template, name = EXPORT_TARGETS[target]
+    install_commands = list_install_commands(project) if target == "github" else []
     if folder:  # several projects of a repository each have their workflow
         name = name.replace("mlops.yml", f"mlops-{project.config.name}.yml")
     schedule = validate_cron_expression(every or _NIGHTLY_SCHEDULE)
     values = _collect_template_values(project, schedule, image)
-    text = _render_export_template(template, folder=folder, **values)
+    text = _render_export_template(template, folder=folder, install=install_commands, **values)
     file = root / name
     if not force and file.exists() and file.read_text(encoding="utf-8") != text:
         raise KitError(
@@ -168,7 +180,7 @@ def _check_deployable(project: Project, image: str) -> None:
             "the name of an image that has the project in /project",
             f"mlops export kubernetes --image {project.config.name}:1",
         )
-    if not project.config.serve.token_env:
+    if "deploy" in project.config.stages and not project.config.serve.token_env:
         raise KitError(
             "serve.token_env is empty, but a service that others can reach needs a token",
             "the name of an environment variable with the token",
@@ -198,7 +210,8 @@ def _collect_template_values(project: Project, schedule: str, image: str) -> dic
         "zone": config.timezone,
         "reports": config.reports,
         "secrets": list_secret_variables(project),
-        "install": list_install_commands(project.root),
+        "is_watched": config.time is not None and "monitor" in config.stages,
+        "has_service": "deploy" in config.stages,
         "host": host[:_MAX_HOST_NAME_CHARACTERS].strip("-"),
         "mounts": [(folder, _PROJECT_FOLDER_IN_IMAGE / folder) for folder in stored_folders],
         "root": quoted_root.replace("%", r"\%"),  # cron replaces a bare % by a line break
@@ -206,19 +219,39 @@ def _collect_template_values(project: Project, schedule: str, image: str) -> dic
     }
 
 
-def list_install_commands(root: Path) -> list[str]:
-    """List the commands that install what the project needs: its lock file and this package."""
-    commands: list[str] = []
-    lock = root / "requirements.lock"
-    lock_text = lock.read_text(encoding="utf-8") if lock.exists() else ""
-    if lock_text:
-        commands.append("pip install -r requirements.lock")
-    if re.search(r"^mlops-kit\b", lock_text, re.M):
+def list_install_commands(project: Project) -> list[str]:
+    """List the commands that install what the project needs, and this package.
+
+    The project's packages are those of the first of ``requirements.lock``, ``requirements.txt``,
+    ``pyproject.toml`` and ``environment.yml`` that exists. mlops-kit is one of them, or a checkout
+    in the project, or comes from where the setting ``package`` says.
+
+    Raises
+    ------
+    KitError
+        If it is not known where mlops-kit is to be installed from.
+    """
+    root = project.root
+    package = project.config.package
+    # First, so that a requirement of this version is satisfied already.
+    commands = [f"pip install {shlex.quote(package)}"] if package else []
+    installed_file = next((file for file in _INSTALL_COMMANDS if (root / file).exists()), None)
+    text = ""
+    if installed_file is not None:
+        commands += _INSTALL_COMMANDS[installed_file]
+        text = (root / installed_file).read_text(encoding="utf-8")
+    if package:
         return commands
     if (root / "mlops_kit").is_dir():
-        commands.append("pip install --no-deps -e .")
-    else:
-        commands.append(f'pip install "mlops-kit[all]=={__version__}"')
+        return [*commands, "pip install --no-deps -e ."]
+    if not _REQUIREMENT_PATTERN.search(text):
+        where = f"{installed_file} does not list it" if installed_file else "there is no such file"
+        raise KitError(
+            f"it is not known where mlops-kit is to be installed from: {where}",
+            "mlops-kit in requirements.lock, requirements.txt, pyproject.toml or environment.yml, "
+            "or the setting 'package'",
+            "package: 'mlops-kit[all] @ git+https://…' in mlops.yaml, or the path of a wheel",
+        )
     return commands
 
 

@@ -78,6 +78,12 @@ class ProjectConfig(ConfigSection):
         description="What the positive class of a binary task, or the target of a regression, is "
         "called in sentences, such as late flight",
     )
+    package: str = Field(
+        "",
+        description="Where exported workflows install mlops-kit from: the path of a wheel in the "
+        "project, mlops-kit[all] @ git+https://…, or mlops-kit[all]==VERSION of an index; empty: "
+        "the project's own requirements list it",
+    )
     row_name: str = Field(
         "row", description="What a row is called in sentences, such as flight or patient"
     )

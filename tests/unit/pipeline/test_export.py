@@ -25,6 +25,8 @@ name: Tiny_table
 source: {sql: select 1, url: "postgresql://me:${DB_PASSWORD}@db/x"}
 target: late
 task: binary
+time: at
+package: mlops-kit[all] @ git+https://example.com/mlops-kit@v1
 serve: {token_env: SERVE_TOKEN, port: 9000}
 secrets: [API_KEY]
 """
@@ -70,7 +72,11 @@ def list_kubernetes_commands(project: loader.Project) -> list[list[str]]:
     for document in export_documents(project, "kubernetes"):
         if document["kind"] in {"CronJob", "Deployment"}:
             spec = document["spec"].get("jobTemplate", document)["spec"]["template"]["spec"]
-            commands += [container["command"] for container in spec["containers"]]
+            for container in spec["containers"]:
+                words = container["command"]
+                if words[:2] == ["sh", "-c"]:
+                    words = shlex.split(words[2].partition(" || ")[0])
+                commands.append(words)
     return commands
 
 
@@ -92,7 +98,7 @@ def list_commands(project: loader.Project, target: str) -> list[list[str]]:
     [
         ("github", ["run", "runs", "clean", "run", "diff"]),
         ("cron", ["watch", "clean"]),
-        ("kubernetes", ["serve", "watch", "clean", "run"]),
+        ("kubernetes", ["serve", "watch", "run", "clean"]),
     ],
 )
 def test_exported_commands_have_only_options_that_exist(
@@ -150,26 +156,98 @@ def test_project_in_a_subfolder_of_its_repository_runs_there(project: loader.Pro
     assert last_step["with"]["path"] == f"{project.root.name}/reports"
 
 
+PACKAGE_COMMAND = "pip install 'mlops-kit[all] @ git+https://example.com/mlops-kit@v1'"
+
+
 @pytest.mark.parametrize(
-    ("lock", "commands"),
+    ("files", "command"),
     [
-        (None, ['pip install "mlops-kit[all]']),
-        ("pandas==2.3.3\n", ["pip install -r requirements.lock", 'pip install "mlops-kit[all]']),
-        ("mlops-kit==0.1.0\n", ["pip install -r requirements.lock"]),
+        (["requirements.lock", "requirements.txt"], "pip install -r requirements.lock"),
+        (["requirements.txt", "pyproject.toml"], "pip install -r requirements.txt"),
+        (["pyproject.toml", "environment.yml"], "pip install ."),
+        (
+            ["environment.yml"],
+            '"$CONDA/bin/conda" env update --quiet --name base --file environment.yml',
+        ),
     ],
 )
-def test_lock_file_is_installed_and_this_package_if_it_is_not_in_it(
-    lock: str | None, commands: list[str], project: loader.Project
+def test_packages_are_installed_from_what_the_project_has(
+    files: list[str], command: str, project: loader.Project
 ) -> None:
-    if lock is not None:
-        (project.root / "requirements.lock").write_text(lock)
-    listed = export.list_install_commands(project.root)
-    assert [command.split("==")[0] for command in listed] == commands
+    for name in files:
+        (project.root / name).write_text("pandas==2.3.3\n")
+    commands = export.list_install_commands(project)
+    assert commands[:2] == [PACKAGE_COMMAND, command]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("requirements.lock", "mlops-kit==0.1.0\n"),
+        ("requirements.txt", "pandas\nmlops-kit[all] @ https://example.com/mlops_kit.whl\n"),
+        ("pyproject.toml", '[project]\ndependencies = ["mlops-kit[serve]>=0.1"]\n'),
+        ("environment.yml", "dependencies:\n  - pip:\n    - mlops-kit[all]\n"),
+    ],
+)
+def test_package_that_the_project_lists_is_not_named_again(
+    file: str, text: str, project: loader.Project
+) -> None:
+    (project.root / file).write_text(text)
+    without_setting = project.with_values("the test", package="")
+    commands = export.list_install_commands(without_setting)
+    assert not any("mlops-kit" in command for command in commands)
+
+
+def test_unknown_origin_of_the_package_is_an_error(project: loader.Project) -> None:
+    without_setting = project.with_values("the test", package="")
+    with pytest.raises(KitError, match="there is no such file"):
+        export.export_schedule(without_setting, "github")
+    (project.root / "requirements.txt").write_text("my-mlops-kit-tools\n")
+    with pytest.raises(KitError, match=r"requirements\.txt does not list it"):
+        export.export_schedule(without_setting, "github")
+    export.export_schedule(without_setting, "cron")  # installs nothing
 
 
 def test_own_copy_of_the_package_is_installed_from_its_folder() -> None:
     root = resources.find_resource_folder("templates").parent
-    assert export.list_install_commands(root)[-1] == "pip install --no-deps -e ."
+    commands = export.list_install_commands(loader.load_project(root))
+    assert commands[-1] == "pip install --no-deps -e ."
+
+
+@pytest.mark.parametrize("target", ["cron", "kubernetes"])
+def test_project_without_time_is_run_and_not_watched(project: loader.Project, target: str) -> None:
+    config = project.root / "mlops.yaml"
+    config.write_text(YAML.replace("time: at\n", ""))
+    untimed = loader.load_project(project.root)
+    verbs = [words[1] for words in list_commands(untimed, target)]
+    assert verbs == (["run", "clean"] if target == "cron" else ["serve", "run", "clean"])
+    assert "mlops run || test $? -eq 3" in export_text(untimed, target)
+
+
+def test_chain_without_a_model_has_no_service(project: loader.Project) -> None:
+    (project.root / "notebooks").mkdir()
+    (project.root / "mlops.yaml").write_text("name: counts\nstages: {count: {notebook: c.ipynb}}\n")
+    chain = loader.load_project(project.root)
+    documents = export_documents(chain, "kubernetes", every="5 1 * * *")
+    kinds = [document["kind"] for document in documents]
+    assert kinds == ["PersistentVolumeClaim", "CronJob", "CronJob"]
+    run = documents[1]["spec"]
+    assert (run["schedule"], run["suspend"]) == ("5 1 * * *", False)
+    assert "affinity" not in run["jobTemplate"]["spec"]["template"]["spec"]
+    assert [words[1] for words in list_commands(chain, "cron")] == ["run", "clean"]
+
+
+def test_failed_run_keeps_its_cache(project: loader.Project) -> None:
+    (workflow,) = export_documents(project, "github")
+    (save,) = [
+        step for step in iterate_steps(workflow) if step.get("uses") == "actions/cache/save@v4"
+    ]
+    assert save["if"] == "${{ !cancelled() }}"
+    restores = [
+        step for step in iterate_steps(workflow) if step.get("uses") == "actions/cache/restore@v4"
+    ]
+    assert save["with"]["path"] == restores[0]["with"]["path"]
+    assert save["with"]["key"] == restores[0]["with"]["key"]
 
 
 def test_cron_commands_run_in_the_project_whatever_its_folder_is_called(
