@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from mlops_kit.stages.monitor.drift_tests import DriftTestResult, register_drift_test
     from mlops_kit.stages.monitor.incidents import IncidentSeverity
     from mlops_kit.stages.monitor.joint_cost import JointCost
+    from mlops_kit.stages.monitor.joint_drift import JointDrift
     from mlops_kit.stages.monitor.reference_performance import ReferencePerformance
     from mlops_kit.stages.retrain.policy import (
         RetrainingAction,
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
         register_retraining_rule,
     )
     from mlops_kit.stages.review.checks import make_verdict, register_check
-    from mlops_kit.stages.review.evidence import RefitAgreement, ReviewEvidence
+    from mlops_kit.stages.review.evidence import CalibrationBins, RefitAgreement, ReviewEvidence
     from mlops_kit.stages.stage import Stage, open_stage
     from mlops_kit.stages.train.families import (
         ParameterRange,
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Alert",
+    "CalibrationBins",
     "CheckOutcome",
     "CheckSeverity",
     "DriftTestResult",
@@ -87,6 +89,7 @@ __all__ = [
     "Interval",
     "JoinedFile",
     "JointCost",
+    "JointDrift",
     "KeyNumber",
     "KeyNumbers",
     "KitError",
@@ -188,6 +191,8 @@ _MODULES_BY_NAME = {
     "make_verdict": "mlops_kit.stages.review.checks",
     "register_check": "mlops_kit.stages.review.checks",
     "ReferencePerformance": "mlops_kit.stages.monitor.reference_performance",
+    "CalibrationBins": "mlops_kit.stages.review.evidence",
+    "JointDrift": "mlops_kit.stages.monitor.joint_drift",
     "RefitAgreement": "mlops_kit.stages.review.evidence",
     "ReviewEvidence": "mlops_kit.stages.review.evidence",
     "Stage": "mlops_kit.stages.stage",

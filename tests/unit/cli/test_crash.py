@@ -39,6 +39,8 @@ COMMANDS = [
     "predict rows.csv",
     "serve",
     "watch",
+    "drift",
+    "replay --from 2024-01-01 --to 2024-02-01",
     "dashboard",
     "report",
     "lab",
