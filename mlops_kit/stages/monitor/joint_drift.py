@@ -60,6 +60,12 @@ class JointDrift(Result):
         The features by which the classifier tells them apart, the most important first.
     importances : tuple of float
         By how much the ROC-AUC falls without each of them.
+
+    Examples
+    --------
+    >>> drift = JointDrift("alert", "The window can be told apart.", 0.8, 0.01, 0.02, ("age",), (0.3,))
+    >>> drift.is_drifted
+    True
     """
 
     title: ClassVar[str] = "Joint drift"

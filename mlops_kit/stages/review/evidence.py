@@ -79,7 +79,14 @@ NO_CHAMPION = ChampionComparison(None, "There is no champion yet.")
 
 
 class CalibrationBins(NamedTuple):
-    """The bins of the calibration curve, and in how many the prediction is outside the interval."""
+    """The bins of the calibration curve, and in how many the prediction is outside the interval.
+
+    Examples
+    --------
+    >>> bins = CalibrationBins(outside=6, total=10)
+    >>> bins.outside / bins.total
+    0.6
+    """
 
     outside: int
     total: int
