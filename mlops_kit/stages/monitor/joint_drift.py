@@ -63,7 +63,7 @@ class JointDrift(Result):
 
     Examples
     --------
-    >>> drift = JointDrift("alert", "The window can be told apart.", 0.8, 0.01, 0.02, ("age",), (0.3,))
+    >>> drift = JointDrift("alert", "A classifier tells the window from the reference.", 0.8)
     >>> drift.is_drifted
     True
     """
