@@ -106,8 +106,9 @@ def find_running_cell() -> tuple[int, str]:
 
     The number is IPython's: it counts the cells that were executed.
     """
-    ipython: Any = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
+    # While IPython is being imported, it is there without its functions.
+    get_shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = get_shell() if get_shell is not None else None
     if shell is None:
         return 0, ""
     sources = shell.user_ns.get("In") or [""]

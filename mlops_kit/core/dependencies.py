@@ -286,7 +286,7 @@ def _build_report(exact: bool) -> DependencyReport:
 def _list_inputs(log: FileLog) -> dict[str, FileState]:
     """Return the files that were read, without those that the stage wrote itself."""
     inputs = {}
-    for path, state in log.read.items():
+    for path, state in list(log.read.items()):  # threads of the stage may still be reading
         is_own = path in log.audited and path in log.written
         if path in log.shared and not is_own:
             is_own = not os.path.exists(path) or file_tracer.get_file_state(path) != state
@@ -301,7 +301,7 @@ def _list_searches(log: FileLog) -> dict[str, list[str]]:
     if paths is None:
         return {}
     searches = {}
-    for search, names_before in log.searches.items():
+    for search, names_before in list(log.searches.items()):
         names = set(names_before)
         for name in paths.list_names(search):
             if name in log.written:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FileState = tuple[int, int]  # size in bytes and modification time in ns
-_MAX_SINK_LINE_CHARACTERS = 100_000
 
 
 @dataclass(frozen=True, order=True)
@@ -72,9 +71,7 @@ class FileLog:
     def add(self, kind: str, name: str, value: Any = None) -> None:
         """Record something, and report it if this is a child process."""
         if self.apply(kind, name, value) and self.sink is not None:
-            line = json.dumps([kind, name, value])
-            if len(line) < _MAX_SINK_LINE_CHARACTERS:
-                self.sink(line)
+            self.sink(json.dumps([kind, name, value]))
 
     def apply(self, kind: str, name: str, value: Any) -> bool:
         """Record something of a kind (the name of an attribute); return whether it is new."""
@@ -111,12 +108,12 @@ class FileLog:
         return log
 
     def merge(self, other: FileLog) -> None:
-        """Add what another log has."""
-        for path, state in other.read.items():
+        """Add what another log has, to which threads may be adding."""
+        for path, state in list(other.read.items()):
             self.read.setdefault(path, state)
-        for name, names in other.listings.items():
+        for name, names in list(other.listings.items()):
             self.listings[name] = list(names)
-        for name, names in other.searches.items():
+        for name, names in list(other.searches.items()):
             self.searches.setdefault(name, list(names))
         for kind in (
             "audited",

@@ -9,6 +9,7 @@ To add an event: a function that takes its arguments, and a line in ``_HANDLERS`
 from __future__ import annotations
 
 import functools
+import glob
 import importlib.util
 import os
 import sys
@@ -177,10 +178,13 @@ def _handle_open(path: Any, mode: Any, flags: Any) -> None:
         return
     if mode:
         is_write = bool(_WRITE_MODES & set(mode))
+        is_exclusive = "x" in mode
     else:
         is_write = isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
+        is_exclusive = isinstance(flags, int) and bool(flags & os.O_EXCL)
     if is_write:
-        file_log.add("written", name)
+        if not is_exclusive or not os.path.lexists(name):  # else opening it fails
+            file_log.add("written", name)
         return
     frame = sys._getframe(2)
     if frame.f_code.co_filename.startswith("<frozen importlib"):
@@ -290,11 +294,11 @@ def _handle_glob(
 
 
 def _handle_path_glob(folder: Any, pattern: str) -> None:
-    _record_pattern(os.path.join(os.fspath(folder), pattern))
+    _record_pattern(os.path.join(glob.escape(os.fspath(folder)), pattern))
 
 
 def _handle_path_rglob(folder: Any, pattern: str) -> None:
-    _record_pattern(os.path.join(os.fspath(folder), "**", pattern))
+    _record_pattern(os.path.join(glob.escape(os.fspath(folder)), "**", pattern))
 
 
 def _record_pattern(pattern: str) -> None:

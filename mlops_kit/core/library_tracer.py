@@ -95,7 +95,7 @@ _FUNCTIONS: dict[str, dict[_Use, tuple[str, ...]]] = {
 _LITERAL = re.compile(r"'((?:[^']|'')*)'")
 _COPY_TARGET = re.compile(r"\bTO\s+'((?:[^']|'')*)'", re.IGNORECASE)
 _DATABASE_SCHEME = re.compile(r"([a-z0-9]+)[a-z0-9+_]*://")
-_REMOTE_ADDRESS = re.compile(r"([a-z][a-z0-9+.]*)://[^/?#]*")
+_REMOTE_ADDRESS = re.compile(r"([a-z][a-z0-9+.]*)://(?:[^/?#]*@)?([^/?#]*)")  # without a password
 _EMBEDDED_DATABASES = {"sqlite", "duckdb"}  # files, recorded when they are opened
 _MAX_PATH_CHARACTERS = 4_096
 _MAX_QUERY_CHARACTERS = 100_000
@@ -198,8 +198,13 @@ def _record_reading(
     values: list[Any],
     options: dict[str, Any],
 ) -> None:
-    del library, options
-    for path in _list_paths(values[:1] or values):
+    del library
+    positional_count = len(values) - len(options)
+    if positional_count > 0:
+        paths = _list_paths(values[:1])
+    else:  # keywords only, of which any may be the path
+        paths = [text for text in _list_paths(values) if _names_file(text)]
+    for path in paths:
         if path != ":memory:":
             _record_path(path)
 
@@ -209,7 +214,7 @@ def _record_path(text: str) -> None:
     path = text.removeprefix("file://")
     address = _REMOTE_ADDRESS.match(path)
     if address:
-        file_tracer.add_untraced_use(address[0])
+        file_tracer.add_untraced_use(f"{address[1]}://{address[2]}")
     else:
         file_tracer.add_path_use(os.path.abspath(path))
 
@@ -233,7 +238,7 @@ def _record_by_mode(
     mode = options.get("mode", values[1] if len(values) > 1 else "r")
     is_reading = str(mode).startswith("r")
     record = _record_reading if is_reading else _record_writing
-    record(library, values[:1], options)
+    record(library, values[:1], {})
 
 
 def _record_query(
@@ -255,10 +260,16 @@ def _record_query(
 
 
 def _record_literal(text: str) -> None:
-    """Record a text of a query if it names what exists, is a pattern of files or an address."""
-    is_pattern = has_pattern(text) and (os.sep in text or "." in text)
-    if is_pattern or _REMOTE_ADDRESS.match(text) or os.path.isfile(os.path.abspath(text)):
+    """Record a text of a query if it names a file."""
+    if _names_file(text):
         _record_path(text)
+
+
+def _names_file(text: str) -> bool:
+    """Return whether a text names what exists, is a pattern of files or an address."""
+    is_pattern = has_pattern(text) and (os.sep in text or "." in text)
+    is_address = _REMOTE_ADDRESS.match(text) is not None
+    return is_pattern or is_address or os.path.exists(os.path.abspath(text))
 
 
 def _may_be_path(text: str) -> bool:

@@ -36,7 +36,7 @@ except ImportError:
     sys.modules["sitecustomize"] = startup
 try:
     from mlops_kit.core.process_tracer import start_in_child
-except ImportError:
+except Exception:
     with open(os.path.join(folder, f"{os.getpid()}.jsonl"), "a") as report:
         report.write('["untraced", "' + os.path.basename(sys.executable) + '", 0]\\n')
 else:

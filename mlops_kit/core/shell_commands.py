@@ -62,6 +62,10 @@ _PYTHON_PROGRAM = re.compile(r"(python|ipython|pypy)[\d.]*")
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _VARIABLE = re.compile(r"\$(\w+|\{\w+\})")
 _SUBSTITUTION = re.compile(r"\$\((.*)\)", re.DOTALL)
+# A quoted or escaped text, in which "#" is a character like others, or a comment.
+_QUOTE_OR_COMMENT = re.compile(
+    r"""('[^']*'|"(?:\\.|[^"\\])*"|\\.)|(?:^|(?<=[\s;|&()]))#[^\n]*""", re.DOTALL | re.MULTILINE
+)
 _HERE_DOCUMENT = re.compile(r"<<-?\s*(['\"]?)(\w+)\1([^\n]*)\n.*?\n\s*\2\s*(?=\n|$)", re.DOTALL)
 _SUBSTITUTION_SIGN = "$"  # what is left of $(command), whose output is not known
 _SEPARATORS = set("();|&\n")
@@ -125,14 +129,16 @@ class _CommandReader:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.uses = ShellUses()
-        self.variables: dict[str, str] = {}
+        self.variables: dict[str, str | None] = {}  # None: the value is not known
         self.loop_variables: set[str] = set()
         self.functions: set[str] = set()
         self.depth = 0
 
     def read_text(self, text: str) -> None:
         """Read the commands of a text."""
-        text = _HERE_DOCUMENT.sub(r"\3\n", text).replace("\\\n", " ").replace("`", "\n")
+        text = _HERE_DOCUMENT.sub(r"\3\n", text)
+        text = _QUOTE_OR_COMMENT.sub(lambda match: match[1] or "", text)
+        text = text.replace("\\\n", " ").replace("`", "\n")
         self.functions.update(re.findall(r"(?m)^\s*(?:function\s+)?(\w+)\s*\(\)", text))
         lexer = shlex.shlex(text, posix=True, punctuation_chars="();<>|&\n")
         lexer.whitespace = " \t\r"
@@ -148,15 +154,9 @@ class _CommandReader:
     def _read_tokens(self, tokens: list[str]) -> None:
         words: list[str] = []
         redirection = ""
-        is_comment = False
         for token in tokens:
             characters = set(token)
             is_operator = bool(token) and characters <= _SEPARATORS | _REDIRECTIONS
-            if is_comment and "\n" not in token:
-                continue
-            is_comment = token.startswith("#")
-            if is_comment:
-                continue
             if is_operator and characters & _REDIRECTIONS:
                 redirection = token
                 if words and words[-1].isdigit():  # a descriptor, as in 2>&1
@@ -206,9 +206,8 @@ class _CommandReader:
             word = words[position]
             assignment = _ASSIGNMENT.fullmatch(word)
             if assignment:
-                value = self._expand(assignment[2])
-                if value is not None:
-                    self.variables[assignment[1]] = value
+                is_known = not assignment[2].endswith(_SUBSTITUTION_SIGN)
+                self.variables[assignment[1]] = self._expand(assignment[2]) if is_known else None
             elif word in _NO_COMMANDS:
                 return []
             elif word not in _PREFIXES:
@@ -352,6 +351,7 @@ class _CommandReader:
         """Replace variables; None if the value of one is not known, empty for one of a loop."""
         if "$(" in word:
             return None
+        values: dict[str, str] = {}
         for match in _VARIABLE.finditer(word):
             name = match[1].strip("{}")
             if name in self.loop_variables or name.isdigit():
@@ -359,8 +359,8 @@ class _CommandReader:
             value = self.variables.get(name, os.environ.get(name))
             if value is None:
                 return None
-            word = word.replace(match[0], value)
-        return os.path.expanduser(word)
+            values[match[0]] = value
+        return os.path.expanduser(_VARIABLE.sub(lambda match: values[match[0]], word))
 
     def _resolve(self, path: str) -> str:
         return os.path.normpath(os.path.join(self.folder, path))

@@ -83,7 +83,16 @@ class TracedPaths:
             except OSError:
                 paths = []
         else:
-            paths = glob.glob(search, recursive=True, include_hidden=True)
+            # The project's own folder is no pattern, whatever its name.
+            root = os.path.join(self.root, "") if self.is_in_project(search) else ""
+            pattern = search.removeprefix(root)
+            names = glob.glob(
+                pattern,
+                root_dir=root or None,
+                recursive=True,
+                include_hidden=True,
+            )
+            paths = [root + name for name in names]
         return sorted(path.rstrip(os.sep) for path in paths if self.contains(path.rstrip(os.sep)))
 
 

@@ -171,9 +171,9 @@ class DashboardPage(ABC):
         except KitError as error:
             self.error = error
         except (sa.exc.SQLAlchemyError, OSError, ValueError) as error:
-            first_line = str(error).splitlines()[0]
+            lines = str(error).splitlines() or [type(error).__name__]
             self.error = KitError(
-                f"{self.source.name} cannot be read: {first_line}",
+                f"{self.source.name} cannot be read: {lines[0]}",
                 self.source.expected,
                 self.source.hint,
             )

@@ -82,7 +82,8 @@ def run_stage(active: ActiveRun, stage: str) -> None:
         used = number_cells(used, load_code_cells(active.get_notebook_target(stage)))
         dependencies = _collect_stage_dependencies(active, stage, record, used)
         changes["dependencies"] = dependencies
-        changes["notes"] = list_notes(config, dependencies, used)
+        scrub = secrets.make_scrubber(active.project)
+        changes["notes"] = list(map(scrub, list_notes(config, dependencies, used)))
         changes["fingerprint"] = compute_fingerprint(dependencies)
         object_store.store_used_files(active.project, dependencies)
     active.update_stage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def require_writable(folder: Path, project: Project) -> None:
 
 def _not_writable_error(path: Path) -> RunFailedError:
     """Build the error for a folder or file that cannot be written."""
-    hint = f"chmod u+w {path}, or another folder in {CONFIG_FILE_NAME}"
+    hint = f"chmod u+w {shlex.quote(str(path))}, or another folder in {CONFIG_FILE_NAME}"
     if os.statvfs(path).f_flag & os.ST_RDONLY:
         hint = "mount its file system for writing, or use a copy of the project elsewhere"
     return RunFailedError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import repeat
 from typing import Any, NoReturn
 
 import orjson
@@ -21,6 +22,7 @@ from mlops_kit.serving.request_fields import (
 from mlops_kit.serving.requests import JsonObject, RequestRefusedError
 
 _MAX_LISTED_PROBLEMS = 1000
+_MAX_NESTING_LEVELS = 100
 _MAX_QUOTED_CHARACTERS = 100  # of a key in an error message
 _KEY_PATTERN = re.compile(rb'"\s*:')  # the end of a key; it may also occur within a text
 _REQUEST_ID_FIELD = RequestField("request_id", ID_KIND, required=True)
@@ -49,8 +51,8 @@ def parse_payload(
     Raises
     ------
     RequestRefusedError
-        If the body is not JSON or repeats a key (400), is not such an object (422) or is too long
-        (413).
+        If the body is not JSON, repeats a key or is nested too deeply (400), is not such an object
+        (422) or is too long (413).
     """
     try:
         payload = orjson.loads(body)
@@ -99,12 +101,24 @@ def _refuse_repeated_keys(body: bytes, payload: Any) -> None:
     json.loads(body, object_pairs_hook=_make_object)
 
 
-def _count_keys(value: Any) -> int:
-    """Count the keys of all objects in a parsed value."""
+def _count_keys(value: Any, depth: int = 0) -> int:
+    """Count the keys of all objects in a parsed value.
+
+    Raises
+    ------
+    RequestRefusedError
+        If objects and lists are nested more than ``_MAX_NESTING_LEVELS`` deep.
+    """
+    if depth > _MAX_NESTING_LEVELS:
+        raise RequestRefusedError(
+            400,
+            f"the body has objects and lists in more than {_MAX_NESTING_LEVELS} levels; "
+            "expected a list of flat objects",
+        )
     if isinstance(value, dict):
-        return len(value) + sum(map(_count_keys, value.values()))
+        return len(value) + sum(map(_count_keys, value.values(), repeat(depth + 1)))
     if isinstance(value, list):
-        return sum(map(_count_keys, value))
+        return sum(map(_count_keys, value, repeat(depth + 1)))
     return 0
 
 

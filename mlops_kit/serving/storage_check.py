@@ -112,7 +112,7 @@ class StorageCheck:
                 else:
                     _take_write_lock(session)
             self.require_database()
-        except _STORAGE_ERRORS as error:
+        except Exception as error:  # the thread survives whatever the database raises
             self._set_problem(describe_error(error))
         else:
             self._set_problem("")
@@ -186,8 +186,8 @@ def _write_and_delete_row(session: Session) -> None:
 
 def describe_error(error: Exception) -> str:
     """Describe why something could not be stored, without the statement and its values."""
-    if isinstance(error, sa.exc.DBAPIError):
-        return str(error.orig).splitlines()[0]
     if isinstance(error, KitError):
         return error.message
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    source = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    lines = str(source).strip().splitlines()
+    return lines[0] if lines else type(source).__name__

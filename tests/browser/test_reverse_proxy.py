@@ -53,11 +53,13 @@ def dashboard_port(registered_project: Project, public_port: int) -> Iterator[in
     command += ["--port", str(port), "--project", str(registered_project.root)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            if line.strip().endswith("/review"):
-                break
-        yield port
-        process.terminate()
+        try:
+            for line in process.stdout:
+                if line.strip().endswith("/review"):
+                    break
+            yield port
+        finally:
+            process.terminate()
 
 
 @contextmanager

@@ -95,12 +95,14 @@ def server_address(registered_project: Project) -> Iterator[str]:
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         address = ""
-        for line in process.stdout:
-            if line.strip().endswith("/review"):
-                address = line.strip().removesuffix("/review")
-                break
-        yield address
-        process.terminate()
+        try:
+            for line in process.stdout:
+                if line.strip().endswith("/review"):
+                    address = line.strip().removesuffix("/review")
+                    break
+            yield address
+        finally:
+            process.terminate()
 
 
 def get_last_decision(project: Project) -> tuple[str, str, str]:

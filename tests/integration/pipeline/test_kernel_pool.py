@@ -267,8 +267,10 @@ def test_forked_processes_end_with_the_fork_server(tmp_path: Path) -> None:
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
     ) as parent:
         assert parent.stdout is not None
-        processes = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
-        parent.kill()
+        try:
+            processes = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+        finally:
+            parent.kill()
     assert len(processes) == 2
     assert psutil.wait_procs(processes, timeout=60)[1] == []
 

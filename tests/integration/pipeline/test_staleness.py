@@ -324,7 +324,22 @@ CASES = {
     "file that a shell script reads": Case(
         "!bash read.sh", edit("data/b.txt"), "`data/b.txt` changed"
     ),
+    "text with a number sign": Case(
+        "!grep '#1' data/a.txt || true", edit("data/a.txt"), "`data/a.txt` changed"
+    ),
+    "a file that exists is not created": Case(
+        "try:\n    open('data/a.txt', 'x')\nexcept FileExistsError:\n    open('data/a.txt').read()",
+        edit("data/a.txt"),
+        "`data/a.txt` changed",
+    ),
     # What cannot be traced.
+    "address with a password": Case(
+        "import pyarrow.csv\ntry:\n"
+        "    pyarrow.csv.read_csv('https://user:secret@localhost:1/x.csv')\n"
+        "except OSError:\n    pass",
+        keep,
+        f"{UNTRACED}: `https://localhost:1` (cell 1)",
+    ),
     "another program": Case("!git --version", keep, f"{UNTRACED}: `git` (cell 1)"),
     "another program in subprocess": Case(
         "import subprocess\nsubprocess.run(['perl', '-e', '1'])", keep, f"{UNTRACED}: `perl`"
@@ -413,6 +428,13 @@ CASES = {
     ),
     "pandas through pyarrow": Case(
         f"{ASSEMBLED_NAME}import pandas\npandas.read_parquet(f'{{folder}}/{{name}}.parquet')",
+        replace_parquet_file,
+        "`tables/x.parquet` changed",
+        prepare=create_parquet_files,
+    ),
+    "pyarrow with keywords": Case(
+        f"{ASSEMBLED_NAME}import pyarrow.parquet\n"
+        "pyarrow.parquet.read_table(columns=['x'], source=f'{folder}/{name}.parquet')",
         replace_parquet_file,
         "`tables/x.parquet` changed",
         prepare=create_parquet_files,

@@ -27,6 +27,10 @@ FOLDER = "/data"
         ("cat $(find . -name x)", [], ["$(…)"]),
         ("if true; then wget x; fi  # and curl", [], ["wget"]),
         ("grep 'not closed", [], ["sh"]),
+        ("grep '#1' a.txt  # don't read b.txt", ["/data/#1", "/data/a.txt"], []),
+        ("# don't\ncat a.txt", ["/data/a.txt"], []),
+        ("D=sub; D=$(pwd); cat $D/x", [], ["$D/x"]),
+        ("A=a; AB=b; cat $A/$AB", ["/data/a/b"], []),
         ("cat <<END\ncurl x\nEND\ncat b", ["/data/b"], []),
     ],
 )

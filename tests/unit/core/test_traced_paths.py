@@ -47,6 +47,16 @@ def test_runs_tools_caches_temporary_files_and_packages_do_not_count(path: str) 
     assert not PATHS.contains(path)
 
 
+def test_files_of_a_pattern_are_listed_in_a_project_whose_path_looks_like_one(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "project [1]"
+    (root / "data").mkdir(parents=True)
+    (root / "data/a.csv").touch()
+    paths = TracedPaths(str(root), str(root / "reports"))
+    assert paths.list_names(f"{root}/data/*.csv") == [f"{root}/data/a.csv"]
+
+
 def test_project_in_a_temporary_folder_counts_with_its_surroundings() -> None:
     paths = TracedPaths("/tmp/mine/project", "/tmp/mine/project/reports")
     assert paths.contains("/tmp/mine/project/a.csv")

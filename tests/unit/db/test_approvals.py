@@ -228,8 +228,10 @@ def test_killed_process_loses_no_promotion_it_reported(project: loader.Project, 
         [sys.executable, "-c", PROMOTION_LOOP, str(project.root)], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        said = [int(process.stdout.readline()) for _ in range(after)]
-        process.kill()
+        try:
+            said = [int(process.stdout.readline()) for _ in range(after)]
+        finally:
+            process.kill()
         said += [int(line) for line in process.stdout.read().split()]
     numbers = [p.number for p in approvals.list_promotions(project)]
     assert numbers == list(range(len(numbers), 0, -1))

@@ -310,6 +310,13 @@ def test_repeated_keys_are_refused(client: TestClient, body: bytes) -> None:
     assert "repeats the key" in response.json()["error"]
 
 
+@pytest.mark.parametrize("depth", [300, 1010, 2000])
+def test_deeply_nested_body_is_refused(client: TestClient, depth: int) -> None:
+    response = client.post("/predict", content=b'{"rows": ' + b"[" * depth + b"]" * depth + b"}")
+    assert response.status_code == 400
+    assert "levels" in response.json()["error"] or "depth limit" in response.json()["error"]
+
+
 def test_text_that_looks_like_a_key_is_none(client: TestClient) -> None:
     response = client.post("/predict", json={"rows": [ROW], "request_id": 'a": 1'})
     assert "repeats" not in response.text

@@ -15,7 +15,7 @@ from mlops_kit.db.engine import query_records
 from mlops_kit.db.tables import PredictionRecord
 from mlops_kit.project.loader import Project
 from mlops_kit.serving import storage_check
-from mlops_kit.serving.storage_check import StorageCheck, StorageError
+from mlops_kit.serving.storage_check import StorageCheck, StorageError, describe_error
 
 DiskUsage = namedtuple("DiskUsage", "total used free")
 
@@ -54,6 +54,18 @@ def test_failed_write_is_a_problem_until_a_row_can_be_written(
     storage.check()
     assert storage.problem == ""
     assert query_records(copied, sa.select(PredictionRecord)) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "description"),
+    [
+        (sa.exc.OperationalError("INSERT", {"a": 1}, Exception("gone\nDETAIL: a")), "gone"),
+        (sa.exc.OperationalError("INSERT", {"a": 1}, ConnectionError()), "ConnectionError"),
+        (ValueError("\n"), "ValueError"),
+    ],
+)
+def test_each_error_has_a_description(error: Exception, description: str) -> None:
+    assert describe_error(error) == description
 
 
 def test_error_of_something_else_is_no_problem_of_the_storage(storage: StorageCheck) -> None:
