@@ -31,6 +31,7 @@ _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _SQLITE_PREFIX = "sqlite:///"
 _POSTGRES_DRIVER = "psycopg"
+_MAX_ANSWER_SECONDS = 2  # of a server, for those who say how long they wait; libpq's minimum
 _HAS_WRITTEN = "has_written"  # in the notes of a session
 
 
@@ -109,7 +110,7 @@ def _explain_errors(file: Path | None) -> Iterator[None]:
             "edit 'database' in mlops.yaml, or pip install the driver",
         ) from error
     except sa.exc.DBAPIError as error:
-        reason = str(error.orig).splitlines()[0]
+        reason = (str(error.orig).splitlines() or [type(error.orig).__name__])[0]
         if file is not None:
             raise RunFailedError(
                 f"the database {file} cannot be opened: {reason}",
@@ -136,6 +137,9 @@ def _create_engine(url: str, file: Path | None, max_wait_seconds: float | None) 
         if max_wait_seconds is not None:
             milliseconds = round(1000 * max_wait_seconds)
             connect_args["options"] = f"-c lock_timeout={milliseconds}"
+            # A server that cannot be reached refuses nothing: it does not answer.
+            connect_args["connect_timeout"] = _MAX_ANSWER_SECONDS
+            connect_args["tcp_user_timeout"] = 1000 * _MAX_ANSWER_SECONDS
         return sa.create_engine(url, pool_pre_ping=True, connect_args=connect_args)
     if max_wait_seconds is None:
         max_wait_seconds = schema.LOCK_TIMEOUT_SECONDS

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +252,23 @@ def test_snapshot_without_a_database_reads_nothing(tmp_path: Path) -> None:
     with engine.open_snapshot(made):
         assert engine.query_records(made, sa.select(PredictionRecord)) == []
     assert not (tmp_path / "here.db").exists()
+
+
+@pytest.mark.slow
+def test_server_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    began = time.monotonic()
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent_server:
+        port = silent_server.getsockname()[1]
+        url = f"postgresql+psycopg://me@127.0.0.1:{port}/here"
+        (tmp_path / "mlops.yaml").write_text(YAML + f"database: {url}\n")
+        project = loader.load_project(tmp_path)
+        end = threading.Timer(30, silent_server.close)  # refuses whoever still waits
+        end.start()
+        with (
+            pytest.raises(RunFailedError, match="does not answer"),
+            open_transaction(project, max_wait_seconds=0.4),
+        ):
+            pass
+        end.cancel()
+    assert time.monotonic() - began < 30
