@@ -117,10 +117,12 @@ class _ModuleDependencies:
 
 
 def list_matching_files(path: str) -> list[str]:
-    """List the files of a folder or a pattern, or the one file."""
+    """List the files of a folder or a pattern, or the one file, whatever its name."""
+    if os.path.isfile(path):
+        return [os.path.abspath(path)]
     pattern = path
     if os.path.isdir(path):
-        pattern = os.path.join(path, "**")
+        pattern = os.path.join(glob.escape(path), "**")
     files = []
     for match in glob.glob(pattern, recursive=True):
         if not os.path.isdir(match):
