@@ -26,9 +26,16 @@ def token_command(
 
     The token is shown once and stored nowhere.
     """
+    import yaml
+
     from mlops_kit.project import identity
 
     token = identity.create_token()
+    entry = yaml.safe_dump(
+        {name: identity.hash_person_token(token)},
+        allow_unicode=True,
+        width=10_000,
+    )
     output.print_text(
         f"The token of {name}, which is not shown again:\n\n"
         f"  {token}\n\n"
@@ -36,7 +43,7 @@ def token_command(
         "  people:\n"
         "    identity: token\n"
         "    tokens:\n"
-        f"      {name}: {identity.hash_person_token(token)}\n\n"
+        f"      {entry}\n"
         f"{name} sets the environment variable {identity.TOKEN_VARIABLE} to the token before a "
         "command, and signs in to the dashboards with it."
     )

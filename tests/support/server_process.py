@@ -39,7 +39,9 @@ class ServerProcess:
         assert self.process.stdout is not None
         self.first_line = self.process.stdout.readline()
         address = re.search(r"http://127\.0\.0\.1:(\d+) ", self.first_line)
-        assert address, self.first_line
+        if address is None:
+            self.process.kill()
+            raise AssertionError(f"the server did not start: {self.first_line!r}")
         self.port = int(address[1])
 
     def connect(self) -> http.client.HTTPConnection:

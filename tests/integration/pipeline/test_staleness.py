@@ -645,6 +645,11 @@ BACKGROUND_CELLS = {
         "thread.start()\nthread.join()",
         "exception in thread worker: ZeroDivisionError: division by zero (cell 1)",
     ),
+    "secret": (
+        "import os, threading\ndef fail():\n    raise ValueError(os.environ['ROUTE_KEY'])\n"
+        "thread = threading.Thread(target=fail, name='worker')\nthread.start()\nthread.join()",
+        "exception in thread worker: ValueError: •••ROUTE_KEY••• (cell 1)",
+    ),
     "task": (
         "import asyncio\nasync def fail():\n    raise ValueError('lost')\n"
         "task = asyncio.create_task(fail())\nawait asyncio.wait([task])",
@@ -691,8 +696,10 @@ def finished_run(
         nbformat.write(
             new_notebook(cells=[new_code_cell(cell)]), home / "notebooks" / f"{name}.ipynb"
         )
-    edit("mlops.yaml", "name: tiny\nstages:\n" + "".join(lines))(home)
-    return FinishedRun(home, run_chain(home))
+    edit("mlops.yaml", "name: tiny\nsecrets: [ROUTE_KEY]\nstages:\n" + "".join(lines))(home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROUTE_KEY", "key-of-the-route")
+        return FinishedRun(home, run_chain(home))
 
 
 def run_chain(home: Path) -> RunManifest:
