@@ -84,7 +84,9 @@ class TracedPaths:
                 paths = []
         else:
             # The project's own folder is no pattern, whatever its name.
-            root = os.path.join(self.root, "") if self.is_in_project(search) else ""
+            root = os.path.join(self.root, "")
+            if not search.startswith(root):
+                root = ""
             pattern = search.removeprefix(root)
             names = glob.glob(
                 pattern,
