@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo loop test test-fast evidence tables recovery lab lint docs lock clean
+.PHONY: help demo loop test test-fast evidence tables recovery monitoring lab lint docs lock clean
 .DEFAULT_GOAL := help
 # Without stored bytecode each of the many processes would compile the libraries again (5 s).
 unexport PYTHONDONTWRITEBYTECODE
@@ -48,6 +48,15 @@ tables: $(STAMP)  ## Take 14 public tables from mlops new to a review; resumable
 
 recovery: $(STAMP)  ## Replay changes of the concept, and check that retraining recovers; resumable
 	$(BIN)/python evidence/recovery.py
+
+monitoring: $(STAMP)  ## Long checks of the watch: arrivals, rollbacks, faults, policies, kills; hours, resumable
+	$(BIN)/python evidence/arrival_alarms.py
+	$(BIN)/python evidence/rollback_looks.py
+	$(BIN)/python evidence/car_loans.py
+	$(BIN)/python evidence/poisoned_windows.py
+	$(BIN)/python evidence/policy_projects.py
+	$(BIN)/python evidence/replay.py
+	$(BIN)/python evidence/watch_kills.py
 
 lab: $(STAMP)  ## Open JupyterLab on the project
 	$(BIN)/mlops lab

@@ -36,8 +36,8 @@ _MIN_HISTORY_WEEKS = 2
 _DAYS_PER_WEEK = 7
 _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
-# Of the prediction intervals: about a false alarm in 100 years of daily passes, were the counts
-# exactly as assumed.
+# Of the prediction intervals: each of the periods below has about a false alarm in 100 years of
+# daily passes, were the counts exactly as assumed.
 COVERAGE = 0.99995
 _VOLUME_DAYS = (1, 3, 7)  # a smaller reduction shows if it lasts
 _MAX_VOLUME_SHARE = 0.8  # of the expected rows: a smaller reduction is no incident

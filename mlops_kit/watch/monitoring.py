@@ -37,12 +37,11 @@ from mlops_kit.stages.retrain.policy import (
     RetrainingEvidence,
     decide_retraining,
 )
-from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import CONCEPT_DRIFT_CHECK, REALIZED_PERFORMANCE_CHECK
 from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.change_detection import encode_version_labels, find_suspected_change
 from mlops_kit.watch.context import WatchContext
-from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
+from mlops_kit.watch.records import WindowMonitoring, WindowPerformance, is_drop_growing
 from mlops_kit.watch.reference_data import ReferenceData
 from mlops_kit.watch.retraining import (
     count_new_labels,
@@ -382,7 +381,7 @@ def _decide_retraining(
             decisions_per_day=scored_rows / length,
             is_drop_confirmed=is_drop_confirmed,
             is_drop_growing=is_drop_confirmed
-            and _is_drop_growing(performance, earlier, context.config.headline_metric),
+            and is_drop_growing(performance, earlier, context.config.headline_metric),
         )
     )
 
@@ -396,21 +395,6 @@ def _load_earlier_performance(
         if earlier.realized_json is not None and earlier.start < window.start and is_same_version:
             return WindowPerformance.from_json(earlier.realized_json)
     return None
-
-
-def _is_drop_growing(
-    performance: WindowPerformance, earlier: WindowPerformance | None, headline: str
-) -> bool:
-    """Whether the performance dropped further than in the window before, or right at first."""
-    if not performance.has_failed(REALIZED_PERFORMANCE_CHECK):
-        return False
-    if earlier is None:
-        return True
-    value = performance.realized.to_intervals()[headline].value
-    earlier_value = earlier.realized.to_intervals()[headline].value
-    if value is None or earlier_value is None:
-        return False
-    return METRICS[headline].compute_gain(value, earlier_value) < 0
 
 
 def _detect_blocked_retraining(

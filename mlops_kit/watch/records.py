@@ -17,7 +17,8 @@ from mlops_kit.stages.monitor.joint_cost import JointCost
 from mlops_kit.stages.monitor.joint_drift import JointDrift
 from mlops_kit.stages.monitor.reference_performance import ReferencePerformance
 from mlops_kit.stages.retrain.policy import RetrainingDecision
-from mlops_kit.stats.monitoring_tables import upgrade_monitoring_table
+from mlops_kit.stats.metrics import METRICS
+from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK, upgrade_monitoring_table
 
 WINDOW_SCHEMA_VERSION = 2
 
@@ -191,6 +192,21 @@ class WindowPerformance:
             verdicts=stored["verdicts"],
             decision=RetrainingDecision.from_json_dict(decision) if decision else None,
         )
+
+
+def is_drop_growing(
+    performance: WindowPerformance, earlier: WindowPerformance | None, headline: str
+) -> bool:
+    """Whether the performance dropped further than in the window before, or right at first."""
+    if not performance.has_failed(REALIZED_PERFORMANCE_CHECK):
+        return False
+    if earlier is None:
+        return True
+    value = performance.realized.to_intervals()[headline].value
+    earlier_value = earlier.realized.to_intervals()[headline].value
+    if value is None or earlier_value is None:
+        return False
+    return METRICS[headline].compute_gain(value, earlier_value) < 0
 
 
 def _dump_record(record: WindowMonitoring | WindowPerformance) -> str:

@@ -94,18 +94,19 @@ def measure_slice_drift(
     shares = _measure_shares(slices, sides, limits, seed)
     rows = []
     for item, (_, row) in zip(slices, shares.iterrows(), strict=True):
+        reference_share, current_share = _compute_shares(item, sides)
         rows.append(
             {
                 "slice": item.name,
                 "column": item.column,
                 "group": item.group,
-                "reference_share": float(item.in_reference.mean()),
-                "current_share": float(item.in_current.mean()),
+                "reference_share": reference_share,
+                "current_share": current_share,
                 "effect": row["effect"],
                 "adjusted_p": row["adjusted_p"],
                 "status": row["status"],
                 "reason": row["reason"],
-                "explanation": _explain_share(item, row),
+                "explanation": _explain_shares(reference_share, current_share, row),
                 "within": _list_drifted_features(sides, item, len(slices) - 1, limits, seed),
             }
         )
@@ -212,17 +213,28 @@ def _list_drifted_features(
     return f"{listed} and {hidden} more" if hidden > 0 else listed
 
 
-def _explain_share(item: _Slice, row: pd.Series) -> str:
+def _compute_shares(item: _Slice, sides: DriftSides) -> tuple[float, float]:
+    """Compute the share of a slice on either side, weighted if the rows have weights."""
+    if sides.weights is None:
+        return float(item.in_reference.mean()), float(item.in_current.mean())
+    reference_share = np.average(item.in_reference, weights=sides.weights.reference)
+    current_share = np.average(item.in_current, weights=sides.weights.current)
+    return float(reference_share), float(current_share)
+
+
+def _explain_shares(reference_share: float, current_share: float, row: pd.Series) -> str:
     """Explain the status of a slice by its shares."""
-    before = format_percent(float(item.in_reference.mean()))
-    now = format_percent(float(item.in_current.mean()))
     if row["status"] == DriftStatus.NOT_TESTED:
         return str(row["explanation"])
+    before = format_percent(reference_share)
+    now = format_percent(current_share)
     return f"{before} of the reference, {now} of the window"
 
 
 def _summarize_slices(data: pd.DataFrame) -> str:
     """Summarize in one sentence which slices are a larger or smaller part than before."""
+    if (data["status"] == DriftStatus.NOT_TESTED).all():
+        return f"Cannot tell: no slice could be tested ({data['explanation'].iloc[0]})."
     drifted = data[data["status"] == DriftStatus.ALERT]
     if drifted.empty:
         return f"The share of none of {len(data)} slices has changed beyond its limit."

@@ -40,8 +40,9 @@ _SIMPLIFICATIONS = (
     "The recipe is refitted in this process, without notebooks, on the rows that train.rows "
     "chooses; family, parameters, features and threshold are not searched again.",
     "A retraining makes a version at once, and it is promoted if it passes the check against the "
-    "champion; the other checks of the review are not repeated. Days with faults of the feed are "
-    "not left out, and drift is not compared with the same season of earlier years.",
+    "champion; the other checks of the review are not repeated. No earlier version is reinstated, "
+    "faults of the rows and of the labels are not looked for, and drift is not compared with the "
+    "same season of earlier years.",
 )
 
 

@@ -38,7 +38,7 @@ from mlops_kit.watch.policy_replay.promotion_check import (
     measure_window_gain,
 )
 from mlops_kit.watch.policy_replay.store import ReplayStore
-from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
+from mlops_kit.watch.records import WindowMonitoring, WindowPerformance, is_drop_growing
 
 _PERFORMANCE_CHECKS = (REALIZED_PERFORMANCE_CHECK, CONCEPT_DRIFT_CHECK)
 _MAX_ROLLBACKS_IN_A_ROW = 2
@@ -238,12 +238,12 @@ class PolicySimulation:
             count += 1
         return count
 
-    def _has_earlier_drop(self, request: FitRequest) -> bool:
-        """Whether the performance had dropped in the window before too, with the same model."""
+    def _find_earlier_performance(self, request: FitRequest) -> WindowPerformance | None:
+        """Find what the labels of the window before show of the same model; None: there is none."""
         for earlier in reversed(self._evaluated):
             if earlier.request == request:
-                return earlier.performance.has_failed(REALIZED_PERFORMANCE_CHECK)
-        return False
+                return earlier.performance
+        return None
 
     def _decide(
         self, findings: _WindowFindings, as_of: datetime, later_window_reason: str
@@ -262,7 +262,9 @@ class PolicySimulation:
         days = self.config.watch.window / timedelta(days=1)
         last_retraining = self._decided_at[-1] if self._decided_at else None
         budget_start = as_of - self.config.retrain.budget_period
-        has_earlier_drop = self._has_earlier_drop(findings.request)
+        earlier = self._find_earlier_performance(findings.request)
+        has_earlier_drop = earlier is not None and earlier.has_failed(REALIZED_PERFORMANCE_CHECK)
+        is_drop_confirmed = change is not None or has_earlier_drop
         pending_reason = ""
         if self._rollbacks.in_a_row >= _MAX_ROLLBACKS_IN_A_ROW:
             pending_reason = "Two rollbacks in a row have stopped automatic promotion."
@@ -281,7 +283,9 @@ class PolicySimulation:
                 recent_retrainings=sum(time > budget_start for time in self._decided_at),
                 change_reason=change.describe_missing_rows() if change else "",
                 decisions_per_day=scored_rows / days,
-                is_drop_confirmed=change is not None or has_earlier_drop,
+                is_drop_confirmed=is_drop_confirmed,
+                is_drop_growing=is_drop_confirmed
+                and is_drop_growing(performance, earlier, self.config.headline_metric),
             )
         )
 

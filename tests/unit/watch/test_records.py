@@ -18,7 +18,8 @@ from mlops_kit.core.results import (
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.stages.monitor.reference_performance import ReferencePerformance
 from mlops_kit.stages.retrain.policy import RetrainingAction, RetrainingDecision
-from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
+from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK
+from mlops_kit.watch.records import WindowMonitoring, WindowPerformance, is_drop_growing
 
 DRIFT = Table("Drift", "Nothing drifted.", pd.DataFrame({"column": ["a"], "cost": [None]}))
 REALIZED = Table(
@@ -114,3 +115,24 @@ def test_performance_record_without_cost_and_decision_can_be_read() -> None:
     }
     read = WindowPerformance.from_json(json.dumps(to_json_value(stored)))
     assert (read.cost, read.saved, read.decision) == (None, None, None)
+
+
+def test_a_drop_grows_if_the_value_is_worse_than_that_of_the_window_before() -> None:
+    failed = Verdict(
+        REALIZED_PERFORMANCE_CHECK,
+        "Performance",
+        CheckOutcome.FAILED,
+        CheckSeverity.BLOCKS,
+        "ROC-AUC fell.",
+    )
+    columns = ["metric", "value", "low", "high", "rows"]
+    performances = {}
+    for value in (0.6, 0.7):
+        data = pd.DataFrame([("roc_auc", value, value - 0.02, value + 0.02, 280)], columns=columns)
+        performances[value] = replace(
+            PERFORMANCE, realized=replace(REALIZED, data=data), verdicts=Verdicts((failed,))
+        )
+    assert is_drop_growing(performances[0.6], performances[0.7], "roc_auc")
+    assert not is_drop_growing(performances[0.7], performances[0.6], "roc_auc")
+    assert is_drop_growing(performances[0.7], None, "roc_auc")
+    assert not is_drop_growing(PERFORMANCE, None, "roc_auc")

@@ -72,6 +72,7 @@ def test_slices_without_rows_or_columns_are_not_applicable() -> None:
         assert check_slice_drift(table).outcome is CheckOutcome.NOT_APPLICABLE
     few = measure_slice_drift(rows, rows.head(100), ["origin"], LIMITS)
     assert check_slice_drift(few).outcome is CheckOutcome.CANNOT_TELL
+    assert few.sentence.startswith("Cannot tell: no slice could be tested (")
 
 
 def test_days_and_weights_of_the_rows_count() -> None:
@@ -91,3 +92,18 @@ def test_days_and_weights_of_the_rows_count() -> None:
     )
     shares = weighted.data.set_index("slice")["current_share"]
     assert shares["origin = EWR"] == 1.0
+
+
+def test_shares_are_those_that_are_tested_with_weights() -> None:
+    reference = make_rows(11, 0.3)
+    current = make_rows(12, 0.3)
+    current_weights = np.where(current["origin"] == "EWR", 3.0, 1.0)
+    weights = SideWeights(np.ones(len(reference)), current_weights)
+    table = measure_slice_drift(
+        reference, current, ["origin"], LIMITS, 0, DriftDesign(weights=weights)
+    )
+    row = table.data.set_index("slice").loc["origin = EWR"]
+    is_ewr = current["origin"] == "EWR"
+    assert row["current_share"] == 3 * is_ewr.sum() / (3 * is_ewr.sum() + (~is_ewr).sum())
+    assert row["status"] == "alert"
+    assert row["explanation"] == "31% of the reference, 56% of the window"
