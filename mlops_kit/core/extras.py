@@ -77,7 +77,7 @@ EXTRAS = {
     ),
     "lab": Extra(
         "new projects, mlops new; JupyterLab, mlops lab; differences between notebooks",
-        ("copier", "ipykernel", "jupyterlab", "nbdime", "nbformat", "nbstripout"),
+        ("copier", "ipykernel", "jupyter_server", "jupyterlab", "nbdime", "nbformat", "nbstripout"),
     ),
     "alerts": Extra("alerts by mail, chat, webhook and other services (Apprise)", ("apprise",)),
     "postgres": Extra("PostgreSQL as the project's database", ("psycopg",)),

@@ -4,8 +4,8 @@ Programs that only use the files they are given are listed in ``_FILE_PROGRAMS``
 (``process_tracer``); of any other program only its name is known, and that it cannot be followed.
 
 >>> uses = analyze_commands("curl -s example.org > page.html; wc -l *.csv", "/data")
->>> uses.untraced, uses.written, uses.paths
-(['curl'], ['/data/page.html'], ['/data/*.csv'])
+>>> uses.untraced, uses.written
+(['curl'], ['/data/page.html'])
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_kit.core.errors import KitError
+from mlops_kit.core.extras import import_from_extra
 from mlops_kit.project.loader import Project
 from mlops_kit.project.notebook_cells import load_notebook_metadata
 
@@ -74,7 +75,8 @@ def _get_kernelspec(metadata: dict[str, Any]) -> dict[str, Any]:
 
 def _is_own_kernel(name: str) -> bool:
     """Return whether an installed kernelspec starts the running interpreter."""
-    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+    with import_from_extra("train"):
+        from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
     try:
         command = KernelSpecManager().get_kernel_spec(name).argv

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_kit.core.errors import KitError
+from mlops_kit.core.extras import MissingExtraError, import_from_extra
 from mlops_kit.pipeline.param_types import (
     PARAMETER_TYPES,
     ComputedDefault,
@@ -79,8 +80,9 @@ def _parse_cell(text: str) -> list[ast.stmt]:
         return ast.parse(text).body
     except SyntaxError:
         try:
-            from IPython.core.inputtransformer2 import TransformerManager
-        except ImportError:  # an installation that runs no notebooks
+            with import_from_extra("train"):
+                from IPython.core.inputtransformer2 import TransformerManager
+        except MissingExtraError:  # an installation that runs no notebooks
             raise SyntaxError from None
         return ast.parse(TransformerManager().transform_cell(text)).body
 

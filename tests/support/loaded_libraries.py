@@ -42,7 +42,7 @@ LIBRARIES_BY_STAGE = {
     "train": {*STAGE, *CHARTS, *MODELS, "ipywidgets", "optuna"},
     "review": {*STAGE, *CHARTS, *MODELS, "ipywidgets"},
     "deploy": {*STAGE, *CHARTS, *MODELS, "duckdb", "ipywidgets"},
-    "monitor": {*STAGE, *CHARTS},
+    "monitor": {*STAGE, *CHARTS, "sqlalchemy"},
     "retrain": STAGE,
 }
 HEAVY_LIBRARIES = {

@@ -44,7 +44,7 @@ class ReferencePerformance(Interval):
         """Describe which rows count as predicted positive; empty if that does not matter.
 
         >>> ReferencePerformance(0.8, threshold=0.3).describe_threshold()
-        'Rows count as predicted positive from a score of 0.3 on, the decision threshold.'
+        'Rows count as predicted positive from a score of 0.300 on, the decision threshold.'
         """
         if self.threshold is None:
             return ""

@@ -185,7 +185,7 @@ def compute_saving(
     >>> better = PolicyLoss("better", np.full(20, 25.0), 1)
     >>> ratio = CostRatio(1.0, 20.0, "")
     >>> str(compute_saving(static, better, ratio, rows))
-    '0.04 [0.04, 0.04]'
+    '0.040 [0.040, 0.040]'
     """
     rows = np.asarray(row_counts, dtype=float)
     differences = present.losses - other.losses

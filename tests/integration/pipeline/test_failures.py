@@ -429,7 +429,8 @@ def test_next_run_completes_with_all_outputs(broken: BrokenRun) -> None:
     code, run = run_project(broken.home)
     entries = run_manifest.read_manifest(run).stages
     assert code == 0
-    assert {n for n, e in entries.items() if e.status == "skipped"} == {"start", "shaky"}
+    # Every other stage looked for the file that is gone.
+    assert {n for n, e in entries.items() if e.status == "skipped"} == {"start"}
     assert {e.status for e in entries.values()} == {"skipped", "succeeded"}
     contents = {name: hash_json({"made by": name}) for name in entries}
     for name in CASES_WITH_FILES:
