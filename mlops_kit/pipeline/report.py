@@ -185,11 +185,16 @@ def _describe_period(manifest: RunManifest) -> str:
 
 
 def _format_local_time(manifest: RunManifest, time: str) -> str:
-    """Return a stored timestamp to the minute in the project's time zone; empty without one."""
+    """Return a stored timestamp to the minute in the project's time zone; empty without one.
+
+    The cut-offs of a project are stored as they are set: without an offset, in that time zone.
+    """
     if not time:
         return ""
-    local = datetime.fromisoformat(time).astimezone(ZoneInfo(manifest.timezone))
-    return f"{local:%Y-%m-%d %H:%M}"
+    timestamp = datetime.fromisoformat(time)
+    if timestamp.tzinfo is not None:
+        timestamp = timestamp.astimezone(ZoneInfo(manifest.timezone))
+    return f"{timestamp:%Y-%m-%d %H:%M}"
 
 
 def build_headline(manifest: RunManifest, verdicts: Verdicts) -> Headline:

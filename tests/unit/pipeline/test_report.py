@@ -223,7 +223,7 @@ def test_index_shows_times_in_the_time_zone_of_the_project(tmp_path: Path) -> No
         run="r",
         status=RunStatus.SUCCEEDED,
         started="2024-07-02T01:30:00+00:00",
-        as_of="2024-07-01T04:00:00+00:00",
+        as_of="2024-07-01T00:00:00",
         until="2024-08-01T04:00:00+00:00",
         timezone="America/New_York",
     )
