@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mlops_kit.core.formatting import capitalize_first, format_number, format_percent
-from mlops_kit.core.lazy import np, pd
+from mlops_kit.core.lazy import np, pd, scipy_stats
 from mlops_kit.core.results import Table
 from mlops_kit.core.tasks import predict_codes, summarize_score
 from mlops_kit.stats.calibration import assign_quantile_bins
@@ -18,6 +18,7 @@ from mlops_kit.stats.proportions import (
 )
 from mlops_kit.stats.weights import compute_effective_rows, compute_weighted_mean
 
+_UPPER_TAIL = 0.975
 _NORMAL_QUANTILE_97_5 = 1.959963984540054
 _TITLE = "Calibration"
 
@@ -33,7 +34,9 @@ class _CalibrationBin(NamedTuple):
     share: float
 
 
-def compute_calibration_curve(y: Any, score: Any, bins: int = 10, weights: Any = None) -> Table:
+def compute_calibration_curve(
+    y: Any, score: Any, bins: int = 10, weights: Any = None, blocks: Any = None
+) -> Table:
     """Compare predicted with observed values in bins of equally many rows.
 
     Labels of 0 and 1 get Wilson intervals, other targets the normal interval of a mean. With
@@ -52,6 +55,11 @@ def compute_calibration_curve(y: Any, score: Any, bins: int = 10, weights: Any =
         Number of bins.
     weights : array-like, optional
         The weight of each row.
+    blocks : array-like, optional
+        The block of each row, such as its day. Rows of a block resemble one another, so that the
+        intervals get wider: they rest on the cluster-robust variance of the mean with Student's t
+        (Liang & Zeger, "Longitudinal data analysis using generalized linear models", Biometrika
+        1986), and are never narrower than those of independent rows.
 
     Returns
     -------
@@ -60,6 +68,10 @@ def compute_calibration_curve(y: Any, score: Any, bins: int = 10, weights: Any =
         observed), rows, share (of all rows).
     """
     is_weighted = weights is not None
+    row_blocks = None
+    if blocks is not None:
+        block_codes, _ = pd.factorize(np.asarray(blocks))
+        _, _, row_blocks = to_finite_arrays(y, score, block_codes)
     y, score, weights = to_finite_arrays(y, score, weights)
     if score.ndim == 2:
         y = (predict_codes(score) == y).astype(float)
@@ -80,6 +92,9 @@ def compute_calibration_curve(y: Any, score: Any, bins: int = 10, weights: Any =
         labels = y[is_inside]
         bin_weights = weights[is_inside] if is_weighted else None
         low, high = _compute_interval(labels, bin_weights, labels_are_classes)
+        if row_blocks is not None:
+            wider = _compute_block_interval(labels, weights[is_inside], row_blocks[is_inside])
+            low, high = _widen_interval((low, high), wider, labels_are_classes)
         rows.append(
             _CalibrationBin(
                 predicted=compute_weighted_mean(score[is_inside], bin_weights),
@@ -117,6 +132,33 @@ def _compute_interval(
     return mean - half_width, mean + half_width
 
 
+def _compute_block_interval(
+    labels: np.ndarray, weights: np.ndarray, blocks: np.ndarray
+) -> tuple[float, float]:
+    """Compute the 95% interval of a mean whose rows resemble one another within blocks."""
+    codes, _ = pd.factorize(blocks)
+    block_count = int(codes.max()) + 1
+    if block_count <= 1:
+        return -math.inf, math.inf
+    mean = compute_weighted_mean(labels, weights)
+    block_sums = np.bincount(codes, weights * (labels - mean), block_count)
+    correction = block_count / (block_count - 1)
+    variance = correction * float((block_sums**2).sum()) / float(weights.sum()) ** 2
+    half_width = float(scipy_stats.t.ppf(_UPPER_TAIL, block_count - 1)) * math.sqrt(variance)
+    return mean - half_width, mean + half_width
+
+
+def _widen_interval(
+    interval: tuple[float, float], other: tuple[float, float], labels_are_classes: bool
+) -> tuple[float, float]:
+    """Return an interval that contains both; a share stays between 0 and 1."""
+    low = min(interval[0], other[0])
+    high = max(interval[1], other[1])
+    if labels_are_classes:
+        return max(low, 0.0), min(high, 1.0)
+    return low, high
+
+
 def find_bins_outside(curve: pd.DataFrame) -> pd.Series:
     """Find the bins in which the mean prediction is outside the interval of the mean label."""
     return (curve["predicted"] < curve["low"]) | (curve["predicted"] > curve["high"])
@@ -136,7 +178,11 @@ def _summarize_calibration(data: pd.DataFrame, labels_are_classes: bool) -> str:
 
 
 def compare_calibration_curves(
-    y: Any, scores: Mapping[str, Any], bins: int = 10, weights: Any = None
+    y: Any,
+    scores: Mapping[str, Any],
+    bins: int = 10,
+    weights: Any = None,
+    blocks: Any = None,
 ) -> Table:
     """Compute the calibration curves of several models on the same rows.
 
@@ -144,8 +190,8 @@ def compare_calibration_curves(
     ----------
     scores : mapping of str to array-like
         Scores by the name of the model; a model without scores is left out.
-    weights : array-like, optional
-        The weight of each row.
+    weights, blocks : array-like, optional
+        The weight and the block of each row, as in ``compute_calibration_curve``.
 
     Returns
     -------
@@ -157,7 +203,7 @@ def compare_calibration_curves(
     for name, model_scores in scores.items():
         if model_scores is None:
             continue
-        curve = compute_calibration_curve(y, model_scores, bins, weights)
+        curve = compute_calibration_curve(y, model_scores, bins, weights, blocks)
         first_letter = curve.sentence[0].lower()
         sentences.append(f"{capitalize_first(name)}: {first_letter}{curve.sentence[1:]}")
         frames.append(curve.to_frame().assign(model=name))

@@ -18,7 +18,6 @@ from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.core.tasks import TASKS, to_score_array
 from mlops_kit.data.columns import ROW_ID
-from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.data.splitters import (
     describe_resampling_blocks,
     get_sampling_design,
@@ -373,8 +372,10 @@ def _count_calibration_bins(scores: pd.DataFrame, config: ProjectConfig) -> Cali
     """Count the bins of the calibration curve in which the prediction is outside the interval."""
     if not TASKS[config.task].has_classes:
         return None
-    weights = get_row_weights(scores, config)
-    curve = compute_calibration_curve(scores[config.target], scores["score"], weights=weights)
+    design = get_sampling_design(scores, config)
+    curve = compute_calibration_curve(
+        scores[config.target], scores["score"], weights=design.weights, blocks=design.blocks
+    )
     bins = curve.to_frame()
     return CalibrationBins(int(find_bins_outside(bins).sum()), len(bins))
 
@@ -410,3 +411,8 @@ def name_classes(evidence: ReviewEvidence, classes: Sequence[Any]) -> ReviewEvid
 def name_family(evidence: ReviewEvidence, family: str) -> ReviewEvidence:
     """Return the evidence with the model family, as the artifact ``recipe`` states it."""
     return evidence._replace(family=family)
+
+
+def get_row_blocks(rows: pd.DataFrame, config: ProjectConfig) -> Any:
+    """Return the block of each row, its group or else its day; None if rows are independent."""
+    return get_sampling_design(to_pandas(rows), config).blocks

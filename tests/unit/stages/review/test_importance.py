@@ -142,3 +142,34 @@ def test_calibration_curves_of_two_models() -> None:
     alone = compare_calibration_curves([math.nan], {"this version": [0.5], "": None})
     assert alone.to_frame().empty
     assert "no labeled row" in alone.sentence
+
+
+def test_calibration_intervals_cover_what_they_claim_though_rows_of_a_day_are_alike() -> None:
+    days, rows_per_day, draws = 30, 40, 300
+    row_days = np.repeat(np.arange(days), rows_per_day)
+    score = np.full(days * rows_per_day, 0.3)
+    covered = {"rows": 0, "days": 0}
+    for seed in range(draws):
+        rng = np.random.default_rng(seed)
+        share = np.clip(0.3 + rng.normal(0, 0.1, days), 0, 1)[row_days]
+        labels = (rng.random(len(share)) < share).astype(float)
+        for name, blocks in (("rows", None), ("days", row_days)):
+            (curve,) = (
+                compute_calibration_curve(labels, score, blocks=blocks).to_frame().itertuples()
+            )
+            covered[name] += curve.low <= 0.3 <= curve.high
+    assert 0.92 <= covered["days"] / draws <= 0.98
+    assert covered["rows"] / draws < 0.85
+
+
+def test_interval_of_blocks_is_the_cluster_robust_one() -> None:
+    labels = np.array([1, 1, 1, 0, 0, 0, 0, 0, 1, 0, 0, 1], dtype=float)
+    blocks = np.repeat(["a", "b", "c", "d"], 3)
+    (curve,) = (
+        compute_calibration_curve(labels, np.full(12, 0.4), blocks=blocks).to_frame().itertuples()
+    )
+    # Mean 5/12; sums of deviations by block: 1.75, -1.25, -0.25, -0.25.
+    variance = 4 / 3 * (1.75**2 + 1.25**2 + 0.25**2 + 0.25**2) / 12**2
+    half_width = 3.182446 * math.sqrt(variance)  # Student's t with 3 degrees of freedom
+    assert curve.high == pytest.approx(min(1, 5 / 12 + half_width), rel=1e-5)
+    assert curve.low == pytest.approx(max(0, 5 / 12 - half_width), abs=1e-5)
