@@ -16,7 +16,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from enum import Enum
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from mlops_kit.core import callers, file_tracer
@@ -96,6 +96,7 @@ _LITERAL = re.compile(r"'((?:[^']|'')*)'")
 _COPY_TARGET = re.compile(r"\bTO\s+'((?:[^']|'')*)'", re.IGNORECASE)
 _DATABASE_SCHEME = re.compile(r"([a-z0-9]+)[a-z0-9+_]*://")
 _REMOTE_ADDRESS = re.compile(r"([a-z][a-z0-9+.]*)://(?:[^/?#]*@)?([^/?#]*)")  # without a password
+_QUERY_NAME = "__mlops_kit_query__"
 _EMBEDDED_DATABASES = {"sqlite", "duckdb"}  # files, recorded when they are opened
 _MAX_PATH_CHARACTERS = 4_096
 _MAX_QUERY_CHARACTERS = 100_000
@@ -170,6 +171,8 @@ def _wrap_function(
     def call_and_record(*args: Any, **kwargs: Any) -> Any:
         values = args[1:] if is_method else args
         _record_call(module.__name__, use, values, kwargs)
+        if use is _Use.QUERY:
+            return _call_for(sys._getframe(1), functools.partial(original, *args, **kwargs))
         return original(*args, **kwargs)
 
     call_and_record.__mlops_kit_use__ = use  # type: ignore[attr-defined]
@@ -177,6 +180,12 @@ def _wrap_function(
         setattr(owner, attribute, call_and_record)
     except (AttributeError, TypeError):  # a class of an extension module that cannot be changed
         return
+
+
+def _call_for(frame: FrameType, query: functools.partial[Any]) -> Any:
+    """Run a query where its caller's variables are: DuckDB takes tables from the calling frame."""
+    scope = {**frame.f_locals, _QUERY_NAME: query}
+    return eval(f"{_QUERY_NAME}()", frame.f_globals, scope)  # noqa: S307 - our own text
 
 
 def _record_call(
