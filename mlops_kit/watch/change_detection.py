@@ -19,6 +19,7 @@ from mlops_kit.data.splitters import count_held_out_rows
 from mlops_kit.data.target import TargetEncoder
 from mlops_kit.db import predictions
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.project.loader import Project
 from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stats.change_point import find_change_point
@@ -107,7 +108,7 @@ def _compute_logged_losses(
     start = max(datetime.fromisoformat(version.as_of), as_of - MAX_CHANGE_PERIOD)
     rows = predictions.load_labeled_predictions(context.project, start, as_of)
     rows = rows[rows["version"] == version.version].reset_index(drop=True)
-    rows = encode_version_labels(context, rows, version.classes)
+    rows = encode_version_labels(context.project, rows, version.classes)
     return make_losses(context.config, rows["moment"], rows["label"], rows["score"])
 
 
@@ -133,11 +134,11 @@ def make_losses(
 
 
 def encode_version_labels(
-    context: WatchContext, rows: pd.DataFrame, classes: tuple[object, ...]
+    project: Project, rows: pd.DataFrame, classes: tuple[object, ...]
 ) -> pd.DataFrame:
     """Encode labels in the codes of a version, which may differ from those of the project."""
     if not classes:
         return rows
-    coding = TargetEncoder(context.project, classes).coding
+    coding = TargetEncoder(project, classes).coding
     labels = coding.encode_column(rows["raw_label"])
     return rows.assign(label=labels.fillna(rows["label"]))

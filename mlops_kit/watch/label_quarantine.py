@@ -61,7 +61,7 @@ def _load_rows(
     last = (end + length).to_pydatetime()
     rows = load_labeled_predictions(context.project, first, last)
     rows = rows[(rows["version"] == version) & rows["raw_label"].notna()].reset_index(drop=True)
-    return encode_version_labels(context, rows, context.get_reference(version).classes)
+    return encode_version_labels(context.project, rows, context.get_reference(version).classes)
 
 
 def _find_fault(

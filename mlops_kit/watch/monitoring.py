@@ -103,7 +103,7 @@ def select_window_predictions(
     if not version:
         version = _choose_version(context, all_rows, rows_by_version)
     rows = all_rows[all_rows["version"] == version].reset_index(drop=True)
-    rows = encode_version_labels(context, rows, context.get_reference(version).classes)
+    rows = encode_version_labels(context.project, rows, context.get_reference(version).classes)
     sampling = _look_up_sampling(context, rows, start, end)
     return WindowPredictions(rows, version, rows_by_version, sampling)
 

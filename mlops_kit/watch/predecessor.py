@@ -38,6 +38,7 @@ from mlops_kit.stages.monitor.incidents import IncidentSeverity, IncidentSignal
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.paired_gains import PairedGain, compute_sequential_interval, shows_loss
 from mlops_kit.watch.alert_queue import update_incidents
+from mlops_kit.watch.champion_change import change_champion
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.version_scoring import (
     ComparedRows,
@@ -270,7 +271,7 @@ def _roll_back(
     comparison: PredecessorComparison,
     as_of: datetime,
 ) -> None:
-    """Roll the champion back; the incident, with the evidence, is stored first."""
+    """Roll the champion back to the version that it replaced."""
     title = METRICS[context.config.headline_metric].title
     sentence = (
         f"On the same rows version {comparison.version} was worse than version "
@@ -282,19 +283,8 @@ def _roll_back(
         f"Version {comparison.version} was rolled back to version {comparison.predecessor}",
         sentence,
     )
-    with open_transaction(context.project) as transaction:
-        lines = update_incidents(
-            transaction,
-            context.config,
-            set(),
-            [signal],
-            as_of,
-            "",
-        )
-    versions.promote_version(
-        context.project, comparison.predecessor, ROLLBACK_ACTOR, f"rollback: {sentence}"
-    )
-    context.report_lines(as_of, lines)
+    reason = f"rollback: {sentence}"
+    change_champion(context, comparison.predecessor, ROLLBACK_ACTOR, reason, signal, as_of)
 
 
 def _update_promotion_stop(context: WatchContext, as_of: datetime) -> None:

@@ -25,7 +25,6 @@ from mlops_kit.core.results import CheckOutcome, Interval
 from mlops_kit.core.tasks import to_score_column
 from mlops_kit.db import approvals
 from mlops_kit.db.approvals import REINSTATING_ACTOR
-from mlops_kit.db.engine import open_transaction
 from mlops_kit.db.operator_decisions import list_rolled_back_versions
 from mlops_kit.db.predictions import find_last_row_of_others
 from mlops_kit.db.tables import PromotionRecord
@@ -41,7 +40,7 @@ from mlops_kit.stages.monitor.incidents import (
 from mlops_kit.stages.monitor.realized import measure_labeled_rows
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.paired_gains import compute_sequential_interval
-from mlops_kit.watch.alert_queue import update_incidents
+from mlops_kit.watch.champion_change import change_champion
 from mlops_kit.watch.change_detection import SuspectedChange, find_suspected_change
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.predecessor import MIN_LABELED_SHARE, list_comparisons_since
@@ -157,7 +156,7 @@ def _is_within_limit(context: WatchContext, version: ModelVersion, compared: Com
 def _reinstate(
     context: WatchContext, candidate: _Candidate, change: SuspectedChange, as_of: datetime
 ) -> None:
-    """Promote an earlier version again; the incident, with the evidence, is stored first."""
+    """Promote an earlier version again."""
     champion = context.get_champion().version.version
     name = candidate.version.version
     title = METRICS[context.config.headline_metric].title
@@ -171,14 +170,4 @@ def _reinstate(
         f"Version {name} serves again in place of version {champion}",
         sentence,
     )
-    with open_transaction(context.project) as transaction:
-        lines = update_incidents(
-            transaction,
-            context.config,
-            set(),
-            [signal],
-            as_of,
-            "",
-        )
-    versions.promote_version(context.project, name, REINSTATING_ACTOR, sentence)
-    context.report_lines(as_of, lines)
+    change_champion(context, name, REINSTATING_ACTOR, sentence, signal, as_of)

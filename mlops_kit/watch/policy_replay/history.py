@@ -23,6 +23,7 @@ from mlops_kit.data.target import encode_target
 from mlops_kit.db.predictions import encode_row_key, load_labeled_predictions
 from mlops_kit.project.loader import Project
 from mlops_kit.registry import scoring
+from mlops_kit.watch.change_detection import encode_version_labels
 from mlops_kit.watch.window_borders import list_ended_windows, list_filled_windows
 
 _MIN_WINDOWS = 3
@@ -196,12 +197,16 @@ def _build_table(
     typed_rows, _ = scoring.convert_to_contract_types(project, rows)
     encoded, _ = encode_target(typed_rows, project.config, classes)
     label_times = compute_known_times(project, encoded, project.config.target)
-    encoded, label_times = _apply_logged_labels(project, encoded, label_times, end)
+    encoded, label_times = _apply_logged_labels(project, classes, encoded, label_times, end)
     return build_features(project, encoded, typed_rows), label_times
 
 
 def _apply_logged_labels(
-    project: Project, rows: pd.DataFrame, label_times: pd.Series, end: datetime
+    project: Project,
+    classes: tuple[Any, ...],
+    rows: pd.DataFrame,
+    label_times: pd.Series,
+    end: datetime,
 ) -> tuple[pd.DataFrame, pd.Series]:
     """Apply what the log of labels says: labels that arrived later, and those of other origins.
 
@@ -210,6 +215,7 @@ def _apply_logged_labels(
     """
     config = project.config
     logged = load_labeled_predictions(project, rows[config.time].min().to_pydatetime(), end)
+    logged = encode_version_labels(project, logged, classes)
     logged = logged[logged["label"].notna()].drop_duplicates("key", keep="last").set_index("key")
     if logged.empty:
         return rows, label_times

@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from mlops_kit.core.files import hash_json, write_atomically
+from mlops_kit.core.files import hash_file, hash_json, write_atomically
+from mlops_kit.core.import_tracer import list_installed_versions
 from mlops_kit.core.lazy import pd
+from mlops_kit.pipeline.current_project import CurrentProject
+from mlops_kit.pipeline.fingerprint import hash_code_origins
 from mlops_kit.project.loader import Project
-from mlops_kit.project.plugins import activate_plugins
+from mlops_kit.project.plugins import activate_plugins, list_plugins
 from mlops_kit.registry.recipe import Recipe
 from mlops_kit.watch.policy_replay.fits import FitRequest
 from mlops_kit.watch.policy_replay.history import ReplayHistory
@@ -29,6 +31,9 @@ _LABEL_TIMES_COLUMN = "label known at"
 _REJECTED_COLUMN = "rejected"
 # They decide neither a fit nor what monitoring finds in a window.
 _SETTINGS_OUTSIDE_A_STORE = ("retrain", "as_of", "until", "alerts", "people", "approval", "serve")
+
+# By its folder, whose name stands for all that decides a fit; at most one.
+_open_stores: dict[Path, ReplayStore] = {}
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
@@ -78,6 +83,7 @@ def describe_store(history: ReplayHistory, recipe: Recipe, folder: Path) -> Stor
             "rows": history.digest,
             "recipe": recipe.to_dict(),
             "settings": settings,
+            "code": _describe_code(history.project),
             "start": history.start.isoformat(),
             "end": history.end.isoformat(),
         }
@@ -98,6 +104,19 @@ def describe_store(history: ReplayHistory, recipe: Recipe, folder: Path) -> Stor
         digest=history.digest,
         folder=store_folder,
     )
+
+
+def _describe_code(project: Project) -> dict[str, Any]:
+    """Describe the code that fits and monitors: this package, plugins and installed packages."""
+    plugin_files = {}
+    for plugin in list_plugins():
+        for path in plugin.stamps:
+            plugin_files[path] = hash_file(Path(path))
+    return {
+        "package": hash_code_origins(CurrentProject(project))["mlops_kit"],
+        "plugins": plugin_files,
+        "installed": list_installed_versions(),
+    }
 
 
 def open_store(description: StoreDescription) -> ReplayStore:
@@ -178,25 +197,11 @@ def _run_task(
     function: Callable[[ReplayStore, _Task], _Result],
     task: _Task,
 ) -> _Result:
-    """Run a task in a process of its own."""
-    return function(_open_store_once(_HashableDescription(description)), task)
-
-
-class _HashableDescription:
-    """A description by the folder of its store, which stands for all that decides it."""
-
-    def __init__(self, description: StoreDescription) -> None:
-        self.description = description
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _HashableDescription) and hash(self) == hash(other)
-
-    def __hash__(self) -> int:
-        return hash(str(self.description.folder))
-
-
-@lru_cache(maxsize=1)
-def _open_store_once(key: _HashableDescription) -> ReplayStore:
-    project = key.description.project
-    activate_plugins(project.root, project.config.plugins)
-    return open_store(key.description)
+    """Run a task in a process of its own, which keeps the store open for its later tasks."""
+    store = _open_stores.get(description.folder)
+    if store is None:
+        activate_plugins(description.project.root, description.project.config.plugins)
+        store = open_store(description)
+        _open_stores.clear()
+        _open_stores[description.folder] = store
+    return function(store, task)

@@ -150,12 +150,10 @@ def test_an_interrupted_replay_continues_with_what_is_stored(
     assert simulate_default(again) == before
 
 
-def test_a_label_that_the_log_got_later_is_known_later(tmp_path: Path) -> None:
-    rows = watched.make_rows()
-    project = make_project(tmp_path / "late", rows)
-    late_row = rows.iloc[-300]
-    time = pd.Timestamp(late_row["at"], tz=UTC).to_pydatetime()
-    key = predictions.encode_row_key((int(late_row["k"]),))
+def log_label(project: loader.Project, row: pd.Series, value: float, arrived: datetime) -> None:
+    """Log a prediction for a row, and its label with the code that it had when it arrived."""
+    time = format_timestamp(pd.Timestamp(row["at"], tz=UTC).to_pydatetime())
+    key = predictions.encode_row_key((int(row["k"]),))
     record = PredictionRecord(
         id="p1",
         model="watched",
@@ -164,19 +162,27 @@ def test_a_label_that_the_log_got_later_is_known_later(tmp_path: Path) -> None:
         request_id="",
         request_hash="",
         row_key=key,
-        event_time=format_timestamp(time),
+        event_time=time,
         score=0.5,
         predicted_class=1.0,
         features="[]",
         origin="watch",
-        scored_at=format_timestamp(time),
+        scored_at=time,
     )
     with open_transaction(project) as transaction:
         transaction.add(record)
-    arrived = time + timedelta(days=5)
-    label = EncodedLabel(key, float(late_row["y"]), str(late_row["y"]), format_timestamp(arrived))
+    label = EncodedLabel(key, value, str(int(row["y"])), format_timestamp(arrived))
     batch = LabelImport("labels", format_timestamp(arrived), by_key=True, is_reread=True)
     record_labels(project, [label], batch)
+
+
+def test_a_label_that_the_log_got_later_is_known_later(tmp_path: Path) -> None:
+    rows = watched.make_rows()
+    project = make_project(tmp_path / "late", rows)
+    late_row = rows.iloc[-300]
+    time = pd.Timestamp(late_row["at"], tz=UTC).to_pydatetime()
+    arrived = time + timedelta(days=5)
+    log_label(project, late_row, float(late_row["y"]), arrived)
     history = load_history(project, (0, 1), (START, END + timedelta(days=5)))
     position = history.find_position(time)
     assert history.label_times.iloc[position] == pd.Timestamp(arrived)
@@ -184,6 +190,30 @@ def test_a_label_that_the_log_got_later_is_known_later(tmp_path: Path) -> None:
     late = history.get_window_rows(np.array([position]), arrived)
     assert early["y"].isna().all()
     assert late["y"].tolist() == [late_row["y"]]
+
+
+def test_a_label_of_the_log_has_the_code_of_the_replayed_version(tmp_path: Path) -> None:
+    rows = watched.make_rows()
+    row = rows.iloc[-300]
+    source_rows = rows.assign(y=rows["y"].where(rows.index != row.name))
+    project = make_project(tmp_path / "recoded", source_rows)
+    time = pd.Timestamp(row["at"], tz=UTC).to_pydatetime()
+    log_label(project, row, float(row["y"]), time + timedelta(days=1))
+    history = load_history(project, (1, 0), (START, END + timedelta(days=5)))
+    position = history.find_position(time)
+    assert history.table["y"].iloc[position] == 1 - row["y"]
+
+
+def test_an_upgraded_package_reuses_no_stored_fit(
+    stores: dict[str, ReplayStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = stores["honest"]
+    before = workers.describe_store(store.history, store.recipe, tmp_path)
+    assert workers.describe_store(store.history, store.recipe, tmp_path).folder == before.folder
+    versions = workers.list_installed_versions() | {"scikit-learn": "99.0"}
+    monkeypatch.setattr(workers, "list_installed_versions", lambda: versions)
+    upgraded = workers.describe_store(store.history, store.recipe, tmp_path)
+    assert upgraded.folder != before.folder
 
 
 @pytest.fixture(scope="module")

@@ -86,6 +86,7 @@ def test_update_lists_conflicts_and_fails(
     assert "conflicts in mlops.yaml" in error
 
 
+@pytest.mark.slow
 def test_notebook_commands_and_where_else_own_notebooks_are_named(
     mlops: RunCommand, arguments: list[object]
 ) -> None:
@@ -121,6 +122,7 @@ def test_filter_without_a_repository_says_what_to_do(
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git on this machine")
+@pytest.mark.slow
 def test_notebooks_are_committed_without_outputs(
     mlops: RunCommand, arguments: list[object], tmp_path: Path
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 QUERY_OF_A_VARIABLE = """\
 from mlops_kit.core import library_tracer
 
@@ -24,6 +26,7 @@ print(connection.sql("SELECT max(x) FROM global_frame").fetchall()[0][0])
 """
 
 
+@pytest.mark.slow
 def test_a_traced_query_finds_the_variables_of_its_caller() -> None:
     completed = subprocess.run(
         [sys.executable, "-c", QUERY_OF_A_VARIABLE], capture_output=True, text=True, check=False

@@ -52,6 +52,7 @@ def test_every_square_has_its_share_and_its_count(class_count: int) -> None:
     assert "<title>kind 0 predicted as kind 1: 10 rows, 10.0% of kind 0</title>" in rendered
 
 
+@pytest.mark.slow
 def test_chart_of_26_long_names_fits_its_card() -> None:
     rendered = draw([f"a class with the long name {number}" for number in range(26)])
     size = re.search(r'<svg viewBox="0 0 ([\d.]+) ([\d.]+)"', rendered)

@@ -39,6 +39,7 @@ def test_a_failure_among_the_counts_does_not_matter() -> None:
     assert predict_count([0, *counts[0]], before, 0.99).low > 500
 
 
+@pytest.mark.slow
 def test_interval_covers_a_further_count() -> None:
     rng = np.random.default_rng(3)
     inside = []

@@ -19,6 +19,7 @@ def test_change_is_found_on_its_day_with_the_means_of_both_sides() -> None:
     assert change.p_value == 0.001
 
 
+@pytest.mark.slow
 def test_stationary_days_rarely_have_a_change() -> None:
     found = 0
     for seed in range(150):

@@ -61,6 +61,7 @@ def make_gain(day_gains: np.ndarray) -> PairedGain:
     )
 
 
+@pytest.mark.slow
 def test_equal_models_are_rarely_found_worse_in_52_looks() -> None:
     rng = np.random.default_rng(2)
     histories = 200

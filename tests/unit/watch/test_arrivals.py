@@ -279,6 +279,7 @@ def write_log(project: Project, days: int, last_label: datetime, import_lag: tim
         (2 * DAY, 32),
     ],
 )
+@pytest.mark.slow
 def test_labels_that_stop_are_told_of_when_they_usually_are_there(
     tmp_path: Path, import_lag: timedelta, first_alarm: int
 ) -> None:

@@ -75,6 +75,7 @@ def test_rank_test_of_days_is_the_t_test_of_their_means() -> None:
 
 
 @pytest.mark.parametrize("rows_per_day", [140, 1_500])
+@pytest.mark.slow
 def test_days_that_differ_raise_no_alert(rows_per_day: int) -> None:
     rng = np.random.default_rng(2)
     reference, reference_days = make_rows(DAYS, rows_per_day, 0.3, rng)

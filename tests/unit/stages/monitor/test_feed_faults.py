@@ -125,6 +125,7 @@ def make_labeled(
 
 
 @pytest.mark.parametrize("task", ["binary", "regression"])
+@pytest.mark.slow
 def test_flipped_and_shifted_labels_are_named_and_concept_drift_is_not(task: str) -> None:
     reference = make_labeled(task, 0)
     window = make_labeled(task, 1)
@@ -191,6 +192,7 @@ def test_labels_agree_with_scores_only_beyond_chance() -> None:
     assert not agrees_with_scores(usual._replace(labels=np.ones(600)), "binary")
 
 
+@pytest.mark.slow
 def test_concept_drift_of_a_window_without_the_first_class_is_no_fault() -> None:
     rng = np.random.default_rng(5)
     features = pd.DataFrame(rng.normal(size=(900, 2)), columns=["a", "b"])

@@ -59,6 +59,7 @@ def test_values_times_hundred_in_five_percent_are_an_alert() -> None:
         assert classify(rng.normal(size=ROWS), scaled) == ("alert", "extreme_values")
 
 
+@pytest.mark.slow
 def test_unchanged_small_shares_are_no_drift() -> None:
     rng = np.random.default_rng(3)
     outcomes = []

@@ -144,6 +144,7 @@ def test_calibration_curves_of_two_models() -> None:
     assert "no labeled row" in alone.sentence
 
 
+@pytest.mark.slow
 def test_calibration_intervals_cover_what_they_claim_though_rows_of_a_day_are_alike() -> None:
     days, rows_per_day, draws = 30, 40, 300
     row_days = np.repeat(np.arange(days), rows_per_day)

@@ -138,6 +138,7 @@ search.search_recipes(t.make_frame(), t.FEATURES, t.make_config(), sys.argv[2], 
         assert [t.state.name for t in study.trials].count("FAIL") == 1
 
 
+@pytest.mark.slow
 def test_trial_ends_between_two_folds_when_the_time_is_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +163,7 @@ def test_trial_ends_between_two_folds_when_the_time_is_up(
         assert [t.state.name for t in study.trials].count("FAIL") == 1
 
 
+@pytest.mark.slow
 def test_time_limit_stops_after_one_trial_with_a_note(tmp_path: Path) -> None:
     table, recipe = search.search_recipes(
         make_frame(), FEATURES, make_config(), tmp_path / "s.log", SearchBudget(8, 1e-9)
@@ -234,6 +236,7 @@ def test_study_name_depends_on_data_space_and_seed() -> None:
     assert name_study() not in others
 
 
+@pytest.mark.slow
 def test_metric_where_greater_is_better_is_maximized(tmp_path: Path) -> None:
     given = make_config(train={"families": ["linear", "boosting"], "metric": "roc_auc"})
     table, recipe = search.search_recipes(
@@ -294,6 +297,7 @@ def test_progress_is_a_plain_line_without_terminal(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_diabetes_beats_the_mean_and_families_are_sorted(tmp_path: Path) -> None:
     frame = datasets.DATASETS["diabetes"](None)
     given = validate_config(

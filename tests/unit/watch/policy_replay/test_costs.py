@@ -45,6 +45,7 @@ def test_a_saving_counts_retrainings_as_they_are() -> None:
     assert (saving.value, saving.low, saving.high) == pytest.approx((0.3, 0.3, 0.3))
 
 
+@pytest.mark.slow
 def test_no_difference_beyond_noise_keeps_the_present_policy(project: loader.Project) -> None:
     kept = 0
     for seed in range(40):
