@@ -188,6 +188,17 @@ def capitalize_first(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
+def format_names(names: Sequence[str], max_count: int) -> str:
+    """Format the first names, and how many more there are.
+
+    >>> format_names(["age", "dose", "sex"], 2)
+    'age, dose and 1 more'
+    """
+    listed = ", ".join(names[:max_count])
+    hidden_count = len(names) - max_count
+    return f"{listed} and {hidden_count} more" if hidden_count > 0 else listed
+
+
 def align_columns(rows: Sequence[Sequence[str]]) -> str:
     r"""Align rows of text in columns, as for a terminal.
 

@@ -28,7 +28,7 @@ def check_writable_folders(project: Project) -> None:
         if url.startswith(_SQLITE_PREFIX):
             file = project.resolve_path(os.path.expandvars(url.removeprefix(_SQLITE_PREFIX)))
             folders.append(file.parent)
-            if file.exists() and not os.access(file, os.W_OK):
+            if os.path.exists(file) and not os.access(file, os.W_OK):
                 raise _not_writable_error(file)
     for folder in folders:
         require_writable(folder, project)
@@ -48,17 +48,19 @@ def require_writable(folder: Path, project: Project) -> None:
     Raises
     ------
     RunFailedError
-        If the nearest existing parent is not writable.
+        If the nearest existing parent is not a folder in which one can be created.
     """
     path = project.resolve_path(folder)
-    existing = next(parent for parent in (path, *path.parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
+    # Path.exists raises PermissionError below a folder that cannot be searched.
+    existing = next(parent for parent in (path, *path.parents) if os.path.exists(parent))
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise _not_writable_error(existing)
 
 
 def _not_writable_error(path: Path) -> RunFailedError:
     """Build the error for a folder or file that cannot be written."""
-    hint = f"chmod u+w {shlex.quote(str(path))}, or another folder in {CONFIG_FILE_NAME}"
+    mode = "u+wx" if path.is_dir() else "u+w"
+    hint = f"chmod {mode} {shlex.quote(str(path))}, or another folder in {CONFIG_FILE_NAME}"
     if os.statvfs(path).f_flag & os.ST_RDONLY:
         hint = "mount its file system for writing, or use a copy of the project elsewhere"
     return RunFailedError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import StrEnum
-from typing import Any
 
 from mlops_kit.core.results import Table
 
@@ -93,11 +92,3 @@ def upgrade_monitoring_table(table: Table) -> Table:
         data=data,
         visible_columns=tuple(visible_columns),
     )
-
-
-def upgrade_window_values(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the stored values of a watched window with its tables in their present form."""
-    upgraded = {}
-    for name, value in values.items():
-        upgraded[name] = upgrade_monitoring_table(value) if isinstance(value, Table) else value
-    return upgraded

@@ -89,7 +89,7 @@ class DomainClassifier(NamedTuple):
     def auc(self) -> float:
         """The ROC-AUC of the classifier, the mean of the folds; 0.5 if nothing tells them apart."""
         ranks = rank_within_folds(self.probability, self.folds)
-        return compute_rank_auc(ranks, self.is_window)
+        return compute_auc_from_ranks(ranks, self.is_window)
 
 
 def fit_domain_classifier(
@@ -231,7 +231,7 @@ def rank_within_folds(values: np.ndarray, folds: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def compute_rank_auc(ranks: np.ndarray, is_window: np.ndarray) -> float:
+def compute_auc_from_ranks(ranks: np.ndarray, is_window: np.ndarray) -> float:
     """Compute the ROC-AUC from relative ranks (Hanley & McNeil, Radiology 143 (1982))."""
     return float(0.5 + ranks[is_window].mean() - ranks[~is_window].mean())
 
@@ -255,7 +255,7 @@ def measure_domain_importance(domain: DomainClassifier, seed: int = 0) -> dict[s
     folds = domain.folds[rows]
     features = domain.features[rows]
     base_ranks = rank_within_folds(domain.probability[rows], folds)
-    base_auc = compute_rank_auc(base_ranks, is_window[rows])
+    base_auc = compute_auc_from_ranks(base_ranks, is_window[rows])
     falls = {}
     for column, name in enumerate(domain.encoder.names):
         permuted = features.copy()
@@ -265,7 +265,7 @@ def measure_domain_importance(domain: DomainClassifier, seed: int = 0) -> dict[s
             is_inside = folds == fold
             probability[is_inside] = _predict(classifier, permuted[is_inside])
         ranks = rank_within_folds(probability, folds)
-        falls[name] = base_auc - compute_rank_auc(ranks, is_window[rows])
+        falls[name] = base_auc - compute_auc_from_ranks(ranks, is_window[rows])
     return dict(sorted(falls.items(), key=lambda item: -item[1]))
 
 

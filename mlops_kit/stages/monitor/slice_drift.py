@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mlops_kit.core.formatting import format_percent
+from mlops_kit.core.formatting import format_names, format_percent
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Table
 from mlops_kit.project.config.monitoring import MonitorConfig
@@ -206,11 +206,7 @@ def _list_drifted_features(
         design.select(item.in_reference, item.in_current),
     )
     drifted = table.data.loc[table.data["status"] == DriftStatus.ALERT, "column"].tolist()
-    if not drifted:
-        return "none"
-    listed = ", ".join(drifted[:_MAX_LISTED_FEATURES])
-    hidden = len(drifted) - _MAX_LISTED_FEATURES
-    return f"{listed} and {hidden} more" if hidden > 0 else listed
+    return format_names(drifted, _MAX_LISTED_FEATURES) if drifted else "none"
 
 
 def _compute_shares(item: _Slice, sides: DriftSides) -> tuple[float, float]:

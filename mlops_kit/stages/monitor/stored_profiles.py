@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.core.formatting import format_names
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Table
 from mlops_kit.db.engine import query_records
@@ -184,7 +185,7 @@ def measure_window_drifts(
                 "rows": window.row_count,
                 "alerts": len(alerts),
                 "warnings": len(warnings),
-                "columns": _list_columns([*alerts, *warnings]),
+                "columns": format_names([*alerts, *warnings], _MAX_LISTED_COLUMNS),
             }
         )
     data = pd.DataFrame(rows)
@@ -235,10 +236,3 @@ def _compare_window(
         return table
     bins = {name: reference.bins[name] for name in reference.history.counts}
     return mark_seasonal_profile(table, DriftHistory(bins, reference.history), window, limits)
-
-
-def _list_columns(names: list[str]) -> str:
-    """List the first columns, and how many more there are."""
-    listed = ", ".join(names[:_MAX_LISTED_COLUMNS])
-    hidden = len(names) - _MAX_LISTED_COLUMNS
-    return f"{listed} and {hidden} more" if hidden > 0 else listed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from mlops_kit.core.results import Table
-from mlops_kit.stats.monitoring_tables import upgrade_monitoring_table, upgrade_window_values
+from mlops_kit.stats.monitoring_tables import upgrade_monitoring_table
 
 
 def make_legacy_drift() -> Table:
@@ -50,9 +50,8 @@ def test_current_table_is_unchanged() -> None:
     pd.testing.assert_frame_equal(again.data, upgraded.data)
 
 
-def test_legacy_window_has_its_reference_performance() -> None:
+def test_legacy_table_of_performance_has_its_reference() -> None:
     columns = ["metric", "value", "promised"]  # stored by earlier versions
     legacy = pd.DataFrame([("roc_auc", 0.7, 0.8)], columns=columns)
-    values = upgrade_window_values({"rows": 3, "realized": Table("t", "s", legacy)})
-    assert values["rows"] == 3
-    assert values["realized"].data.columns.tolist() == ["metric", "value", "reference"]
+    upgraded = upgrade_monitoring_table(Table("t", "s", legacy))
+    assert upgraded.data.columns.tolist() == ["metric", "value", "reference"]

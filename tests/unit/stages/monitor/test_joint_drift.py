@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats as scipy_stats
 from sklearn.metrics import roc_auc_score
 
 from mlops_kit.core.results import CheckOutcome, Table
@@ -12,7 +13,7 @@ from mlops_kit.core.serialization import from_json_value, to_json_value
 from mlops_kit.project.config.monitoring import MonitorConfig
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor.domain_classifier import (
-    compute_rank_auc,
+    compute_auc_from_ranks,
     fit_domain_classifier,
     rank_within_folds,
 )
@@ -118,12 +119,12 @@ def test_area_of_ranks_is_that_of_scikit_learn() -> None:
     values = rng.integers(0, 20, 300).astype(float)
     is_window = rng.random(300) < 0.3
     one_fold = rank_within_folds(values, np.zeros(300, dtype=int))
-    assert compute_rank_auc(one_fold, is_window) == pytest.approx(roc_auc_score(is_window, values))
+    assert compute_auc_from_ranks(one_fold, is_window) == pytest.approx(
+        roc_auc_score(is_window, values)
+    )
 
 
-def test_p_value_without_days_is_that_of_the_rank_test() -> None:
-    from scipy import stats
-
+def test_p_value_without_days_is_that_of_the_rank_test_with_twice_the_variance() -> None:
     reference, _ = make_rows(10, 10)
     window, _ = make_rows(11, 10)
     window = window.assign(a=window["a"] + 0.2)
@@ -132,7 +133,24 @@ def test_p_value_without_days_is_that_of_the_rank_test() -> None:
     test = run_joint_test(domain, None)
     assert test is not None
     ranks = rank_within_folds(domain.probability, domain.folds)
-    expected = stats.mannwhitneyu(
+    independent_p = scipy_stats.mannwhitneyu(
         ranks[domain.is_window], ranks[~domain.is_window], alternative="greater"
     ).pvalue
+    expected = scipy_stats.norm.sf(scipy_stats.norm.isf(independent_p) / np.sqrt(2))
     assert test.p_value == pytest.approx(expected, rel=0.1)
+
+
+def test_area_varies_as_much_as_its_p_value_says() -> None:
+    deviations = []
+    for seed in range(100, 130):
+        reference, days = make_rows(2 * seed, 12, day_sd=0.3, rows_per_day=25)
+        window, window_days = make_rows(2 * seed + 1, 12, day_sd=0.3, rows_per_day=25)
+        side_days = (days, window_days)
+        domain = fit_domain_classifier(reference, window, list("abcd"), side_days)
+        assert domain is not None
+        test = run_joint_test(domain, side_days)
+        assert test is not None
+        if test.p_value < 1:
+            deviations.append(scipy_stats.t.isf(test.p_value, 22))
+    # With the variance of independent folds, the mean square of these is 1.7.
+    assert np.mean(np.square(deviations)) < 1.3
