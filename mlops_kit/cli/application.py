@@ -33,12 +33,11 @@ from mlops_kit.cli import (
     scaffold_commands,
     service_commands,
 )
-from mlops_kit.cli.crash import report_crash
+from mlops_kit.cli.crash import DEBUG_VARIABLE, report_crash
 from mlops_kit.core.environment import complete_environment
 from mlops_kit.core.errors import KitError
 
 _DEBUG_OPTION = "--debug"
-_DEBUG_VARIABLE = "MLOPS_DEBUG"
 # Imported modules stay until the process ends. With Python's default the garbage collector scans
 # them again and again, which takes an eighth of the time of a short command.
 _GC_THRESHOLD_OBJECTS = 50_000
@@ -103,7 +102,7 @@ def _set_global_options(
 ) -> None:
     """Handle the options before the command."""
     if debug:
-        os.environ[_DEBUG_VARIABLE] = "1"
+        os.environ[DEBUG_VARIABLE] = "1"
 
 
 for _name, _function in _COMMANDS.items():
@@ -116,7 +115,7 @@ def main() -> None:
     """Run the command line; an error is printed and determines the exit code."""
     if _DEBUG_OPTION in sys.argv:  # also after the command
         sys.argv.remove(_DEBUG_OPTION)
-        os.environ[_DEBUG_VARIABLE] = "1"
+        os.environ[DEBUG_VARIABLE] = "1"
     gc.set_threshold(_GC_THRESHOLD_OBJECTS)
     try:
         complete_environment()
@@ -142,7 +141,7 @@ def _accept_any_output_encoding() -> None:
 
 def _exit_with_error(error: KitError) -> NoReturn:
     """Print an error and exit."""
-    if os.environ.get(_DEBUG_VARIABLE):
+    if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(error)
     output.print_error(f"{error.label}: {error}")
     raise SystemExit(error.exit_code)

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 CRASH_EXIT_CODE = 1
-_DEBUG_VARIABLE = "MLOPS_DEBUG"
+DEBUG_VARIABLE = "MLOPS_DEBUG"
 _PROJECT_VARIABLE = "MLOPS_PROJECT"
 _PROJECT_OPTION = "--project"
 _CONFIG_FILE_NAME = "mlops.yaml"
@@ -55,12 +55,12 @@ def report_crash(error: BaseException) -> int:
     scrub = _find_scrubber()
     text = scrub("".join(traceback.format_exception(error)))
     file = _store_traceback(text)
-    if os.environ.get(_DEBUG_VARIABLE):
+    if os.environ.get(DEBUG_VARIABLE):
         _print_line(text.rstrip())
     hint = _find_hint(error)
     if file is not None:
         hint = f"{hint}; the traceback is in {_shorten_path(file)}"
-    elif not os.environ.get(_DEBUG_VARIABLE):
+    elif not os.environ.get(DEBUG_VARIABLE):
         hint = f"{hint}; mlops --debug shows the traceback"
     _print_line(f"error: {scrub(_describe_error(error))}")
     _print_line(f"  Where: {_describe_location(error)}")
@@ -116,6 +116,7 @@ def _is_user_file(name: str) -> bool:
     if not path.is_absolute() or path.is_relative_to(_PACKAGE_FOLDER):
         return False
     installed = [sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()]
+    # A system's own Python has the prefix /usr, below which users keep files as well.
     return not any(path.is_relative_to(folder) for folder in installed if folder != "/usr")
 
 

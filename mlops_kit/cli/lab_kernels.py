@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlops_kit.core.errors import KitError
 from mlops_kit.core.extras import import_from_extra
 from mlops_kit.project.loader import Project, load_project
 
@@ -39,5 +40,10 @@ class LabKernelManager(AsyncMappingKernelManager):
         if not notebook:
             return folder
         # The project is loaded for each kernel: its settings may have been edited meanwhile.
-        working_folder = find_working_folder(load_project(), Path(notebook))
+        try:
+            project = load_project()
+        except KitError as error:
+            self.log.warning("the kernel of %s starts in %s: %s", notebook, folder, error)
+            return folder
+        working_folder = find_working_folder(project, Path(notebook))
         return folder if working_folder is None else str(working_folder)

@@ -21,9 +21,10 @@ from typing import Any
 
 from mlops_kit.core import callers
 from mlops_kit.core.file_log import FileState, file_log
-from mlops_kit.core.traced_paths import TracedPaths, has_pattern
+from mlops_kit.core.traced_paths import TooManyNamesError, TracedPaths, has_pattern
 
 CODE_SUFFIXES = (".py", ".pyc")
+_MAX_SEARCH_NAMES = 200_000  # listing more takes many seconds, at each plan again
 _CONFIG_FILE = "mlops.yaml"  # its settings count one by one
 _NOTEBOOK_SUFFIX = ".ipynb"
 _WRITE_MODES = set("wax+")
@@ -44,6 +45,7 @@ _EXISTENCE_FUNCTIONS = {
     "samefile",
 }
 _CONTENT_FUNCTIONS = {"getsize", "getmtime", "getctime"}
+_NO_DESCRIPTOR = -1  # in an audit event: a path is not relative to an open folder
 
 
 @dataclass
@@ -131,11 +133,18 @@ def add_file_read(path: str, is_shared: bool = False) -> None:
 
 
 def add_search(search: str) -> list[str]:
-    """Record that a folder (with a slash at the end) or a pattern was listed; return its names."""
+    """Record that a folder (with a slash at the end) or a pattern was listed; return its names.
+
+    A pattern with too many names, such as all files of the machine, cannot be traced.
+    """
     paths = tracer_state.paths
     if paths is None or not paths.contains(search.rstrip(os.sep)):
         return []
-    names = paths.list_names(search)
+    try:
+        names = paths.list_names(search, _MAX_SEARCH_NAMES)
+    except TooManyNamesError:
+        add_untraced_use(f"{search} (more than {_MAX_SEARCH_NAMES:,} files)")
+        return []
     if search not in file_log.searches:
         file_log.add("searches", search, names)
     return names
@@ -160,14 +169,22 @@ def add_untraced_use(name: str) -> None:
     file_log.add("untraced", name, cell)
 
 
-def to_path(value: Any) -> str | None:
-    """Return an argument as an absolute path; None if it is none, such as a descriptor."""
+def to_path(value: Any, folder_descriptor: int = _NO_DESCRIPTOR) -> str | None:
+    """Return an argument as an absolute path; None if it is none, such as a descriptor.
+
+    A path that is relative to an open folder is only known where the system tells its name.
+    """
     if isinstance(value, int) or value is None:
         return None
-    text = os.fspath(value)
-    if isinstance(text, bytes):
-        text = os.fsdecode(text)
-    return os.path.abspath(text) if text else None
+    text = os.fsdecode(value)
+    if not text:
+        return None
+    if folder_descriptor == _NO_DESCRIPTOR or os.path.isabs(text):
+        return os.path.abspath(text)
+    descriptor_link = f"/proc/self/fd/{folder_descriptor}"
+    if not os.path.islink(descriptor_link):
+        return None
+    return os.path.normpath(os.path.join(os.readlink(descriptor_link), text))
 
 
 def _handle_open(path: Any, mode: Any, flags: Any) -> None:
@@ -313,28 +330,39 @@ def _record_pattern(pattern: str) -> None:
         file_log.add("missing", absolute_pattern)
 
 
-def _handle_rename(source: Any, target: Any, *_: Any) -> None:
-    source_path, target_path = to_path(source), to_path(target)
+def _handle_rename(
+    source: Any,
+    target: Any,
+    source_descriptor: int,
+    target_descriptor: int,
+) -> None:
+    source_path = to_path(source, source_descriptor)
+    target_path = to_path(target, target_descriptor)
     if source_path is not None and target_path is not None:
         file_log.add("removed", source_path)
         file_log.add("written", target_path)
 
 
-def _handle_removal(path: Any, *_: Any) -> None:
-    removed_path = to_path(path)
+def _handle_removal(path: Any, folder_descriptor: int) -> None:
+    removed_path = to_path(path, folder_descriptor)
     if removed_path is not None:
         file_log.add("removed", removed_path)
 
 
-def _handle_creation(path: Any, *_: Any) -> None:
-    created_path = to_path(path)
+def _handle_folder_creation(path: Any, mode: int, folder_descriptor: int) -> None:
+    del mode
+    _record_creation(path, folder_descriptor)
+
+
+def _handle_link(source: Any, target: Any, *folder_descriptors: int) -> None:
+    del source  # the file that the link leads to is seen when it is opened
+    _record_creation(target, folder_descriptors[-1])
+
+
+def _record_creation(path: Any, folder_descriptor: int) -> None:
+    created_path = to_path(path, folder_descriptor)
     if created_path is not None:
         file_log.add("written", created_path)
-
-
-def _handle_link(source: Any, target: Any, *_: Any) -> None:
-    del source  # the file that the link leads to is seen when it is opened
-    _handle_creation(target)
 
 
 def _handle_library_load(name: Any) -> None:
@@ -372,7 +400,7 @@ _HANDLERS: dict[str, Callable[..., None]] = {
     "os.rename": _handle_rename,
     "os.remove": _handle_removal,
     "os.rmdir": _handle_removal,
-    "os.mkdir": _handle_creation,
+    "os.mkdir": _handle_folder_creation,
     "os.symlink": _handle_link,
     "os.link": _handle_link,
     "ctypes.dlopen": _handle_library_load,

@@ -146,15 +146,24 @@ class ProcessLock:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
+        _held_locks.add(self)
         self._touch()
         self._thread.start()
         return identify_current_process(identify_lock(self.path) if is_locked else "")
 
     def release(self) -> None:
-        """Release the lock."""
+        """Release the lock, unless this is a forked process, which does not hold it."""
+        if self not in _held_locks:
+            return
         self._stop.set()
         self._thread.join()
+        _held_locks.remove(self)
+        self.close()
+
+    def close(self) -> None:
+        """Close the file of the lock."""
         os.close(self._descriptor)
+        self._descriptor = -1
 
     def _touch(self) -> None:
         with suppress(OSError):  # a file system that fails now may work at the next heartbeat
@@ -163,6 +172,22 @@ class ProcessLock:
     def _keep_touched(self) -> None:
         while not self._stop.wait(HEARTBEAT_INTERVAL.total_seconds()):
             self._touch()
+
+
+_held_locks: set[ProcessLock] = set()
+
+
+def _close_inherited_locks() -> None:
+    """Close the locks of the parent in a forked process, which would hold them as long as it lives.
+
+    The parent keeps them.
+    """
+    for lock in _held_locks:
+        lock.close()
+    _held_locks.clear()
+
+
+os.register_at_fork(after_in_child=_close_inherited_locks)
 
 
 @contextmanager

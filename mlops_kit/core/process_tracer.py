@@ -44,7 +44,8 @@ else:
 """
 _REPORT_ENDING = ".jsonl"
 # With these, Python ignores PYTHONPATH or does not import sitecustomize.
-_ISOLATING_OPTIONS = re.compile(r"-[bBdiOqRuvx]*[IES]\w*")
+_ISOLATING_OPTIONS = re.compile(r"-[bBdiOPqRsuvx]*[IES]\w*")
+_OPTION_BEFORE_VALUE = re.compile(r"-[bBdiOPqRsuvx]*[WX]|--check-hash-based-pycs")
 _SCRIPT_CELL = re.compile(r"run_cell_magic\(")
 _SCRIPT_MAGIC = re.compile(r"%%(?:bash|sh|script[^\n]*)\s*\n(.*)", re.DOTALL)
 
@@ -244,14 +245,20 @@ def _is_followed(arguments: list[str], environment: Any) -> bool:
     search_path = str(variables.get("PYTHONPATH", ""))
     if not folder or not search_path.startswith(folder):
         return False
-    for word in arguments[1:]:
-        if not word.startswith("-"):
-            return True
+    return not _has_isolating_option(arguments[1:])
+
+
+def _has_isolating_option(arguments: list[str]) -> bool:
+    """Return whether one of Python's own options, which stand before the program, isolates it."""
+    words = iter(arguments)
+    for word in words:
         if _ISOLATING_OPTIONS.fullmatch(word):
-            return False
-        if word in {"-c", "-m"}:
             return True
-    return True
+        if _OPTION_BEFORE_VALUE.fullmatch(word):
+            next(words, None)
+        elif word in {"-", "-c", "-m"} or not word.startswith("-"):
+            return False
+    return False
 
 
 _last_lookups: dict[str, str] = {}  # the host that was last looked up, by port

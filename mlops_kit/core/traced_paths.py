@@ -14,6 +14,7 @@ import sysconfig
 import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 # Folders of tools and caches, wherever they are.
 _LEFT_OUT_NAMES = {
@@ -37,6 +38,10 @@ _VIRTUAL_FILE_SYSTEMS = ("/proc", "/sys", "/dev", "/run")
 _TEMPORARY_FOLDERS = ("/tmp", "/var/tmp")  # noqa: S108 - they are left out, nothing is written
 _SHARED_PREFIXES = {"/", "/usr", "/usr/local"}  # Python's own folder there has other files too
 _PATTERN_CHARACTERS = set("*?[")
+
+
+class TooManyNamesError(Exception):
+    """A search would take too long: its folders have too many files."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +77,15 @@ class TracedPaths:
         """Return whether an absolute path is the project's folder or in it."""
         return path == self.root or path.startswith(f"{self.root}{os.sep}")
 
-    def list_names(self, search: str) -> list[str]:
+    def list_names(self, search: str, max_names: int | None = None) -> list[str]:
         """List what a folder (its path ends in a slash) or a pattern has, as absolute paths.
 
         Only what counts is listed, files and folders, hidden ones included.
+
+        Raises
+        ------
+        TooManyNamesError
+            If a pattern matches more than ``max_names``, of which not all need to count.
         """
         if search.endswith(os.sep):
             try:
@@ -88,12 +98,15 @@ class TracedPaths:
             if not search.startswith(root):
                 root = ""
             pattern = search.removeprefix(root)
-            names = glob.glob(
+            matches = glob.iglob(
                 pattern,
                 root_dir=root or None,
                 recursive=True,
                 include_hidden=True,
             )
+            names = list(islice(matches, max_names))
+            if next(matches, None) is not None:
+                raise TooManyNamesError
             paths = [root + name for name in names]
         return sorted(path.rstrip(os.sep) for path in paths if self.contains(path.rstrip(os.sep)))
 

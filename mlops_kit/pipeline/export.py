@@ -10,11 +10,15 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+import tomllib
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+import yaml
+
 from mlops_kit.core import files
 from mlops_kit.core.errors import KitError, suggest_names
+from mlops_kit.core.import_tracer import normalize_distribution_name
 from mlops_kit.core.resources import find_resource_folder
 from mlops_kit.project.loader import Project
 from mlops_kit.project.secrets import list_secret_variables
@@ -34,7 +38,8 @@ _INSTALL_COMMANDS = {
         'echo "$CONDA/bin" >> "$GITHUB_PATH"',
     ],
 }
-_REQUIREMENT_PATTERN = re.compile(r"""(?:^|["'\s])mlops-kit(?![\w-])""", re.MULTILINE)
+_PACKAGE_NAME = "mlops-kit"
+_REQUIREMENT_NAME = re.compile(r"\s*(?:[\w./-]+::)?([\w.-]+)")  # conda may name a channel
 _CRON_FIELD_PATTERN = re.compile(r"(?:\*|(?P<first>\d+)-(?P<last>\d+))(?:/[1-9]\d*)?|(?P<one>\d+)")
 
 
@@ -236,15 +241,13 @@ def list_install_commands(project: Project) -> list[str]:
     # First, so that a requirement of this version is satisfied already.
     commands = [f"pip install {shlex.quote(package)}"] if package else []
     installed_file = next((file for file in _INSTALL_COMMANDS if (root / file).exists()), None)
-    text = ""
     if installed_file is not None:
         commands += _INSTALL_COMMANDS[installed_file]
-        text = (root / installed_file).read_text(encoding="utf-8")
     if package:
         return commands
     if (root / "mlops_kit").is_dir():
         return [*commands, "pip install --no-deps -e ."]
-    if not _REQUIREMENT_PATTERN.search(text):
+    if installed_file is None or not _requires_this_package(root / installed_file):
         where = f"{installed_file} does not list it" if installed_file else "there is no such file"
         raise KitError(
             f"it is not known where mlops-kit is to be installed from: {where}",
@@ -253,6 +256,44 @@ def list_install_commands(project: Project) -> list[str]:
             "package: 'mlops-kit[all] @ git+https://…' in mlops.yaml, or the path of a wheel",
         )
     return commands
+
+
+def _requires_this_package(file: Path) -> bool:
+    """Return whether mlops-kit is among the packages that a file lists.
+
+    Raises
+    ------
+    KitError
+        If the file has another form than pip or conda expects.
+    """
+    try:
+        matches = map(_REQUIREMENT_NAME.match, _list_requirements(file))
+        names = {normalize_distribution_name(match[1]) for match in matches if match}
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
+        raise KitError(
+            f"{file.name} cannot be read: {error}",
+            "a file that lists the packages of the project",
+        ) from error
+    return _PACKAGE_NAME in names
+
+
+def _list_requirements(file: Path) -> list[str]:
+    """List the packages that are installed from a file.
+
+    Of ``pyproject.toml`` these are the dependencies of the project, also those of Poetry.
+    """
+    text = file.read_text(encoding="utf-8")
+    if file.suffix == ".toml":
+        content = tomllib.loads(text)
+        poetry_dependencies = content.get("tool", {}).get("poetry", {}).get("dependencies", {})
+        return [*content.get("project", {}).get("dependencies", []), *poetry_dependencies]
+    if file.suffix != ".yml":
+        return text.splitlines()
+    requirements: list[str] = []
+    content = yaml.safe_load(text) or {}
+    for entry in content.get("dependencies", []):
+        requirements += entry["pip"] if isinstance(entry, dict) else [entry]
+    return requirements
 
 
 def _render_export_template(template: str, **values: Any) -> str:

@@ -120,20 +120,24 @@ def _create_run_name(is_sample: bool) -> str:
     return f"{started:%Y%m%d-%H%M%S}-{fraction:04x}{suffix}"
 
 
+class RunLockedError(KitError):
+    """Another process executes the run."""
+
+
 @contextmanager
 def lock_run(folder: Path) -> Iterator[ProcessIdentity]:
     """Hold the lock of a run while this process executes it, and return this process.
 
     Raises
     ------
-    KitError
+    RunLockedError
         If another process executes the run.
     """
     lock = ProcessLock(folder / RUN_LOCK_FILE)
     try:
         process = lock.acquire()
     except ProcessLockHeldError as error:
-        raise KitError(
+        raise RunLockedError(
             f"run {folder.name} is being executed by another process",
             "one process at a time",
             "wait until it has ended; mlops status shows how far it is",

@@ -27,6 +27,7 @@ from mlops_kit.pipeline.param_types import (
 from mlops_kit.pipeline.parameter_cell import read_parameters
 from mlops_kit.project.config.base import CONFIG_FILE_NAME
 from mlops_kit.project.loader import Project
+from mlops_kit.project.secrets import MIN_SECRET_CHARACTERS, iterate_secrets
 
 _logger = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ _DECLARATION_KEYS = ("value", "min", "max", "choices")  # of an entry of stages.
 _NO_PARAMETERS = "none: its notebook has no cell tagged 'parameters', or it is empty"
 _VARIABLE_PREFIX = "MLOPS_PARAM_"
 _NOTEBOOK_ORIGIN = "notebook"
+# A secret of at least this many characters does not occur inside another value by chance.
+_MIN_EMBEDDED_SECRET_CHARACTERS = 8
 
 
 @dataclass(frozen=True)
@@ -377,3 +380,31 @@ def format_parameter_option(name: str, value: Any) -> str:
     )
     plain = cast_value(stage, untyped, value, "-p")
     return f"{name}:={json.dumps(encode_value(plain))}"
+
+
+def refuse_exposed_secrets(project: Project, values: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse a parameter that contains a secret: parameters are shown and stored with the run.
+
+    Raises
+    ------
+    KitError
+        With the names of the parameter and of the secret; not with the value.
+    """
+    for name, secret in iterate_secrets(project):
+        if len(secret) < MIN_SECRET_CHARACTERS:
+            continue
+        for stage, stage_values in values.items():
+            for parameter, value in stage_values.items():
+                if _contains_secret(str(value), secret):
+                    raise KitError(
+                        f"parameter {stage}.{parameter} holds the value of the secret {name}",
+                        "a value that may be shown and stored",
+                        f"read it where it is used: os.environ[{name!r}]",
+                    )
+
+
+def _contains_secret(value: str, secret: str) -> bool:
+    """Return whether a value is a secret or contains a long one."""
+    if value == secret:
+        return True
+    return len(secret) >= _MIN_EMBEDDED_SECRET_CHARACTERS and secret in value

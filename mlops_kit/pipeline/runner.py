@@ -24,9 +24,19 @@ from mlops_kit.pipeline import kernel_pool, signals
 from mlops_kit.pipeline.active_run import ActiveRun, ParameterValues
 from mlops_kit.pipeline.file_hashes import FileHashes
 from mlops_kit.pipeline.history import RunHistory
-from mlops_kit.pipeline.manifest import create_manifest, lock_run, mark_run_killed, mark_run_started
+from mlops_kit.pipeline.manifest import (
+    RunLockedError,
+    create_manifest,
+    lock_run,
+    mark_run_killed,
+    mark_run_started,
+)
 from mlops_kit.pipeline.notebook_kernels import check_notebook_kernels
-from mlops_kit.pipeline.params import extract_values, resolve_parameters
+from mlops_kit.pipeline.params import (
+    extract_values,
+    refuse_exposed_secrets,
+    resolve_parameters,
+)
 from mlops_kit.pipeline.plan import PlanAction, find_up_to_date_run, plan_stages
 from mlops_kit.pipeline.run_completion import finish_run
 from mlops_kit.pipeline.scheduler import run_all_stages
@@ -48,11 +58,7 @@ from mlops_kit.project.run_manifest import (
     read_manifest,
     read_stored_manifest,
 )
-from mlops_kit.project.secrets import MIN_SECRET_CHARACTERS, iterate_secrets
 from mlops_kit.project.writable import check_writable_folders
-
-# A secret of at least this many characters does not occur inside another value by chance.
-_MIN_EMBEDDED_SECRET_CHARACTERS = 8
 
 
 @dataclass(frozen=True)
@@ -171,7 +177,7 @@ def run_pipeline(
     options = options or RunOptions()
     project = resolve_cutoffs(project)
     values = {stage: resolve_stage_values(project, stage, given.get(stage, {})) for stage in chosen}
-    _refuse_exposed_secrets(project, values)
+    refuse_exposed_secrets(project, values)
     planned_stages = plan_stages(
         project, chosen, values, options.force, FileHashes(project, options.verify)
     )
@@ -229,42 +235,25 @@ def _complete_up_to_date_run(
     manifest: RunManifest,
     report_progress: ProgressReporter,
 ) -> RunManifest:
-    """Return the run that has everything, after its record is completed if that was interrupted."""
+    """Return the run that has everything, after its record is completed if that was interrupted.
+
+    Of several processes that find it interrupted, one completes it.
+    """
     if not _is_unrecorded(manifest):
         return manifest
     folder = project.reports_folder / manifest.run
-    recorded_project = load_recorded_project(project, folder)
-    active = ActiveRun(recorded_project, folder, read_manifest(folder), {}, report_progress)
-    with lock_run(folder) as process:
-        return _execute_run(active, process)
-
-
-def _refuse_exposed_secrets(project: Project, values: ParameterValues) -> None:
-    """Refuse a parameter that contains a secret: parameters are shown and stored with the run.
-
-    Raises
-    ------
-    KitError
-        With the names of the parameter and of the secret; not with the value.
-    """
-    for name, secret in iterate_secrets(project):
-        if len(secret) < MIN_SECRET_CHARACTERS:
-            continue
-        for stage, stage_values in values.items():
-            for parameter, value in stage_values.items():
-                if _contains_secret(str(value), secret):
-                    raise KitError(
-                        f"parameter {stage}.{parameter} holds the value of the secret {name}",
-                        "a value that may be shown and stored",
-                        f"read it where it is used: os.environ[{name!r}]",
-                    )
-
-
-def _contains_secret(value: str, secret: str) -> bool:
-    """Return whether a value is a secret or contains a long one."""
-    if value == secret:
-        return True
-    return len(secret) >= _MIN_EMBEDDED_SECRET_CHARACTERS and secret in value
+    mark_run_killed(folder)
+    try:
+        with lock_run(folder) as process:
+            stored_manifest = read_stored_manifest(folder)
+            if not _is_unrecorded(stored_manifest):
+                return stored_manifest.model_copy(update={"is_up_to_date": True})
+            recorded_project = load_recorded_project(project, folder)
+            active = ActiveRun(recorded_project, folder, stored_manifest, {}, report_progress)
+            return _execute_run(active, process)
+    except RunLockedError:
+        report_progress(f"note: another process completes the record of run {manifest.run}")
+        return manifest
 
 
 def _is_unrecorded(manifest: RunManifest) -> bool:

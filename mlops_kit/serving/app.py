@@ -70,7 +70,7 @@ def build_app(project: Project) -> FastAPI:
         },
     )
     app.state.service = service
-    _add_routes(app, service)
+    _add_routes(app, service, token_digest)
     app.add_middleware(auth.AuthMiddleware, token_digest=token_digest, host=serve.host)
     app.add_middleware(_TelemetryMiddleware, telemetry=service.telemetry)
     app.add_middleware(_RootPathMiddleware, root_path=serve.root_path)
@@ -84,7 +84,7 @@ def build_app(project: Project) -> FastAPI:
     return app
 
 
-def _add_routes(app: FastAPI, service: PredictionService) -> None:
+def _add_routes(app: FastAPI, service: PredictionService, token_digest: bytes | None) -> None:
     """Add the routes of the service to the application."""
 
     async def predict(request: Request) -> Response:
@@ -118,8 +118,10 @@ def _add_routes(app: FastAPI, service: PredictionService) -> None:
         return _json_response({"live": True})
 
     @app.get("/health/ready", summary="Whether requests are answered, and current problems")
-    async def ready() -> Response:
-        readiness = service.check_readiness()
+    async def ready(request: Request) -> Response:
+        authorization = request.headers.get("authorization", "").encode("latin-1")
+        has_access = token_digest is None or auth.has_valid_token(authorization, token_digest)
+        readiness = service.check_readiness(with_details=has_access)
         return _json_response(readiness, 200 if readiness["ready"] else 503)
 
     @app.get(

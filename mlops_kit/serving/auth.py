@@ -115,9 +115,9 @@ class AuthMiddleware:
             return None
         is_documentation = get_route_path(scope).startswith(_DOCUMENTATION_PREFIXES)
         authorization = headers.get(b"authorization", b"")
-        if self._has_valid_token(authorization):
+        if has_valid_token(authorization, self.token_digest):
             return None
-        if is_documentation and self._has_valid_password(authorization):
+        if is_documentation and _has_valid_password(authorization, self.token_digest):
             return None
         return AccessDenial(
             401,
@@ -143,25 +143,27 @@ class AuthMiddleware:
             )
         return None
 
-    def _has_valid_token(self, authorization: bytes) -> bool:
-        """Return whether an ``Authorization`` header carries the token."""
-        scheme, _, token = authorization.partition(b" ")
-        return self._is_token(token.strip()) and scheme.lower() == b"bearer"
 
-    def _has_valid_password(self, authorization: bytes) -> bool:
-        """Return whether an ``Authorization`` header carries the token as a password."""
-        scheme, _, credentials = authorization.partition(b" ")
-        try:
-            decoded = base64.b64decode(credentials.strip(), validate=True)
-        except binascii.Error:
-            return False
-        _, _, password = decoded.partition(b":")
-        return self._is_token(password) and scheme.lower() == b"basic"
+def has_valid_token(authorization: bytes, token_digest: bytes) -> bool:
+    """Return whether an ``Authorization`` header carries the token."""
+    scheme, _, token = authorization.partition(b" ")
+    return _is_token(token.strip(), token_digest) and scheme.lower() == b"bearer"
 
-    def _is_token(self, candidate: bytes) -> bool:
-        """Compare with the token in constant time."""
-        digest = hashlib.sha256(candidate).digest()
-        return hmac.compare_digest(digest, self.token_digest or b"")
+
+def _has_valid_password(authorization: bytes, token_digest: bytes) -> bool:
+    """Return whether an ``Authorization`` header carries the token as a password."""
+    scheme, _, credentials = authorization.partition(b" ")
+    try:
+        decoded = base64.b64decode(credentials.strip(), validate=True)
+    except binascii.Error:
+        return False
+    _, _, password = decoded.partition(b":")
+    return _is_token(password, token_digest) and scheme.lower() == b"basic"
+
+
+def _is_token(candidate: bytes, token_digest: bytes) -> bool:
+    """Compare with the token in constant time."""
+    return hmac.compare_digest(hashlib.sha256(candidate).digest(), token_digest)
 
 
 def get_route_path(scope: Scope) -> str:

@@ -33,6 +33,8 @@ from mlops_kit.serving.requests import JsonObject
 
 _logger = logging.getLogger(__name__)
 _WARM_UP_ROWS = 32  # newest rows that a version must score before it serves
+# Said instead of an error to whoever sends no token.
+PROBLEM_WITHOUT_DETAILS = "see the log of the server, or send the token"
 _REFERENCE_METRIC_COLUMNS = ["metric", "value", "low", "high"]
 
 
@@ -105,13 +107,19 @@ class ChampionFollower:
             return None
         return served, history
 
-    def explain_wait(self) -> str:
-        """Return why no version is in service yet."""
+    def explain_wait(self, with_details: bool = True) -> str:
+        """Return why no version is in service yet.
+
+        Parameters
+        ----------
+        with_details : bool
+            Whether to quote an error, which may name files and servers.
+        """
         if not self.champion_checked.is_set():
             return "it is being loaded"
         problem = self.problems.get("load") or self.problems.get("following")
         if problem:
-            return problem
+            return problem if with_details else PROBLEM_WITHOUT_DETAILS
         return (
             f"{self.project.config.name} has no champion; "
             "expected a run whose review passed and was approved"
@@ -177,13 +185,16 @@ class ChampionFollower:
             task()
         except Exception as error:
             # Whatever the registry, the source or a version raises, the served version goes on.
-            problem = describe_exception(error)
-            if self.problems.get(topic) != problem:
-                _logger.warning("%s: %s", topic, problem)
-            self.problems[topic] = problem
+            self._note_problem(topic, describe_exception(error))
             return False
         self.problems.pop(topic, None)
         return True
+
+    def _note_problem(self, topic: str, problem: str) -> None:
+        """Keep a problem, and log it if it is new."""
+        if self.problems.get(topic) != problem:
+            _logger.warning("%s: %s", topic, problem)
+        self.problems[topic] = problem
 
     def refresh_source(self) -> None:
         """Read the source again if its files have changed."""
@@ -204,7 +215,7 @@ class ChampionFollower:
                 self.failed_loads += 1
         alias_problem = versions.check_champion_alias(self.project)
         if alias_problem:
-            self.problems["alias"] = alias_problem
+            self._note_problem("alias", alias_problem)
         else:
             self.problems.pop("alias", None)
 

@@ -20,7 +20,11 @@ from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.loader import Project
 from mlops_kit.serving import payloads
 from mlops_kit.serving.batcher import Batcher
-from mlops_kit.serving.champion_follower import ChampionFollower, ServedVersion
+from mlops_kit.serving.champion_follower import (
+    PROBLEM_WITHOUT_DETAILS,
+    ChampionFollower,
+    ServedVersion,
+)
 from mlops_kit.serving.request_fields import (
     ID_KIND,
     RequestField,
@@ -248,8 +252,14 @@ class PredictionService:
             return None
         return format_timestamp(history[time_column].max())
 
-    def check_readiness(self) -> JsonObject:
-        """Return whether requests are answered, by which version, and what is wrong."""
+    def check_readiness(self, with_details: bool = True) -> JsonObject:
+        """Return whether requests are answered, by which version, and what is wrong.
+
+        Parameters
+        ----------
+        with_details : bool
+            Whether to quote errors, which may name files and servers.
+        """
         served = self.follower.served
         storage_problem = self.storage.problem
         readiness: JsonObject = {
@@ -263,11 +273,14 @@ class PredictionService:
         if self.is_closing:
             return {**readiness, "reason": "the server is shutting down"}
         if storage_problem:
-            reason = f"predictions cannot be stored: {storage_problem}"
-            return {**readiness, "reason": reason}
+            problem = storage_problem if with_details else PROBLEM_WITHOUT_DETAILS
+            return {**readiness, "reason": f"predictions cannot be stored: {problem}"}
         if served is None:
-            readiness["reason"] = self.follower.explain_wait()
-        return {**readiness, **self.follower.problems}
+            readiness["reason"] = self.follower.explain_wait(with_details)
+        problems = self.follower.problems
+        if not with_details:
+            problems = dict.fromkeys(problems, PROBLEM_WITHOUT_DETAILS)
+        return {**readiness, **problems}
 
     def render_metrics(self) -> bytes:
         """Return the server's metrics in Prometheus' text format."""

@@ -1,8 +1,9 @@
 """Whether predictions and labels can be stored at this moment.
 
 A response that is not in the prediction log is never sent, so a server that cannot write is not
-ready. A thread looks twice a second: it takes the lock that an insert needs and gives it back, and
-looks at the disk. Once a write has failed, it writes and deletes a row until that works.
+ready. A thread checks it about twice a second: it takes the lock that an insert needs and gives it
+back, and looks at the free disk space. Once a check or a write has failed, it writes and deletes a
+row instead, until that works.
 """
 
 from __future__ import annotations

@@ -71,6 +71,7 @@ def compute_calibration_curve(
     row_blocks = None
     if blocks is not None:
         block_codes, _ = pd.factorize(np.asarray(blocks))
+        # In the place of weights: the blocks of the rows that are kept.
         _, _, row_blocks = to_finite_arrays(y, score, block_codes)
     y, score, weights = to_finite_arrays(y, score, weights)
     if score.ndim == 2:
@@ -93,8 +94,10 @@ def compute_calibration_curve(
         bin_weights = weights[is_inside] if is_weighted else None
         low, high = _compute_interval(labels, bin_weights, labels_are_classes)
         if row_blocks is not None:
-            wider = _compute_block_interval(labels, weights[is_inside], row_blocks[is_inside])
-            low, high = _widen_interval((low, high), wider, labels_are_classes)
+            block_interval = _compute_block_interval(
+                labels, weights[is_inside], row_blocks[is_inside]
+            )
+            low, high = _widen_interval((low, high), block_interval, labels_are_classes)
         rows.append(
             _CalibrationBin(
                 predicted=compute_weighted_mean(score[is_inside], bin_weights),
@@ -135,7 +138,10 @@ def _compute_interval(
 def _compute_block_interval(
     labels: np.ndarray, weights: np.ndarray, blocks: np.ndarray
 ) -> tuple[float, float]:
-    """Compute the 95% interval of a mean whose rows resemble one another within blocks."""
+    """Compute the 95% interval of a mean whose rows resemble one another within blocks.
+
+    It is unbounded with a single block.
+    """
     codes, _ = pd.factorize(blocks)
     block_count = int(codes.max()) + 1
     if block_count <= 1:

@@ -42,7 +42,7 @@ from mlops_kit.stages.review.evidence import (
 from mlops_kit.stages.review.slices import SliceStatus
 from mlops_kit.stats.metrics import METRICS
 
-LINEAR_FAMILY = "linear"
+_LINEAR_FAMILY = "linear"
 _MIN_ROWS_PER_CLASS = 10  # with fewer rows of the rarer class, metrics of two classes are unstable
 
 
@@ -249,7 +249,7 @@ def check_better_than_baseline(evidence: ReviewEvidence) -> Verdict:
     metric_title = METRICS[evidence.config.headline_metric].title
     baseline_title = BASELINE_TITLES[compared_baseline]
     subject = "The model"
-    if evidence.family == LINEAR_FAMILY and compared_baseline == "baseline_linear":
+    if evidence.family == _LINEAR_FAMILY and compared_baseline == "baseline_linear":
         subject = "The model, itself a linear model,"
     return make_verdict(
         outcome,

@@ -43,6 +43,29 @@ with hold_process_lock(Path(sys.argv[1])) as identity:
     print(json.dumps(dataclasses.asdict(identity)), flush=True)
     sys.stdin.read()
 """
+FORKING_PROGRAM = """\
+import os, sys
+from pathlib import Path
+from mlops_kit.core.process_identity import ProcessLock, is_lock_held
+path = Path(sys.argv[1])
+lock = ProcessLock(path)
+lock.acquire()
+child_ready, report_ready = os.pipe()
+parent_done, report_done = os.pipe()
+child = os.fork()
+if child == 0:
+    os.close(report_done)
+    lock.release()  # as when a with statement is left
+    os.write(report_ready, b".")
+    os.read(parent_done, 1)
+    os._exit(0)
+os.read(child_ready, 1)
+held_before = is_lock_held(path)
+lock.release()
+print(held_before, is_lock_held(path))
+os.close(report_done)
+os.waitpid(child, 0)
+"""
 VIEWING_PROGRAM = """\
 import json, sys
 from pathlib import Path
@@ -123,6 +146,18 @@ def test_lock_is_held_once_and_released(lock_path: Path) -> None:
     assert is_lock_held(lock_path) is False
     with hold_process_lock(lock_path):
         assert is_lock_held(lock_path) is True
+
+
+def test_forked_process_does_not_keep_the_lock(lock_path: Path) -> None:
+    completed = subprocess.run(
+        [sys.executable, "-c", FORKING_PROGRAM, str(lock_path)],
+        cwd=ROOT,
+        env=make_clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert completed.stdout == "True False\n"
 
 
 def test_asking_does_not_keep_the_lock_from_its_next_holder(lock_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_kit.core.traced_paths import TracedPaths
+from mlops_kit.core.traced_paths import TooManyNamesError, TracedPaths
 
 PATHS = TracedPaths("/home/me/project", "/home/me/project/reports")
 
@@ -78,3 +78,12 @@ def test_names_of_folders_and_patterns_leave_out_caches_and_runs(tmp_path: Path)
     assert list_names("*.csv") == [".hidden.csv", "a.csv"]
     assert list_names("**/*.csv") == [".hidden.csv", "a.csv", "sub/c.csv"]
     assert list_names("nothing/") == []
+
+
+def test_pattern_with_too_many_names_is_not_listed(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).touch()
+    paths = TracedPaths(str(tmp_path), str(tmp_path / "reports"))
+    assert len(paths.list_names(f"{tmp_path}/*.csv", max_names=2)) == 2
+    with pytest.raises(TooManyNamesError):
+        paths.list_names(f"{tmp_path}/*.csv", max_names=1)

@@ -185,8 +185,11 @@ def test_packages_are_installed_from_what_the_project_has(
     [
         ("requirements.lock", "mlops-kit==0.1.0\n"),
         ("requirements.txt", "pandas\nmlops-kit[all] @ https://example.com/mlops_kit.whl\n"),
+        ("requirements.txt", "mlops_kit @ git+https://example.com/mlops-kit  # pinned\n"),
         ("pyproject.toml", '[project]\ndependencies = ["mlops-kit[serve]>=0.1"]\n'),
+        ("pyproject.toml", '[tool.poetry.dependencies]\nmlops-kit = "^0.1"\n'),
         ("environment.yml", "dependencies:\n  - pip:\n    - mlops-kit[all]\n"),
+        ("environment.yml", "dependencies:\n  - conda-forge::mlops-kit=0.1\n"),
     ],
 )
 def test_package_that_the_project_lists_is_not_named_again(
@@ -206,6 +209,31 @@ def test_unknown_origin_of_the_package_is_an_error(project: loader.Project) -> N
     with pytest.raises(KitError, match=r"requirements\.txt does not list it"):
         export.export_schedule(without_setting, "github")
     export.export_schedule(without_setting, "cron")  # installs nothing
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("requirements.txt", "# mlops-kit\npandas  # for mlops-kit\n"),
+        ("requirements.lock", "pandas==2.3.3\n    # via mlops-kit\n"),
+        ("pyproject.toml", '[project]\nname = "x"\ndescription = "mlops-kit project"\n'),
+        ("environment.yml", "# mlops-kit\ndependencies: [pandas]\n"),
+    ],
+)
+def test_package_that_a_file_only_mentions_is_not_listed(
+    file: str, text: str, project: loader.Project
+) -> None:
+    (project.root / file).write_text(text)
+    without_setting = project.with_values("the test", package="")
+    with pytest.raises(KitError, match=f"{re.escape(file)} does not list it"):
+        export.list_install_commands(without_setting)
+
+
+def test_damaged_list_of_packages_is_an_error(project: loader.Project) -> None:
+    (project.root / "pyproject.toml").write_text("[project\n")
+    without_setting = project.with_values("the test", package="")
+    with pytest.raises(KitError, match=r"pyproject\.toml cannot be read"):
+        export.list_install_commands(without_setting)
 
 
 def test_own_copy_of_the_package_is_installed_from_its_folder() -> None:

@@ -45,6 +45,28 @@ def test_read_only_folder_or_database_is_named(
     assert repr(str(path)) in str(error.value)
 
 
+def test_folder_that_cannot_be_searched_is_named(
+    project: loader.Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may search every folder, so that what the system would say is simulated."""
+    locked = project.root / "locked"
+    locked.mkdir()
+    stat = os.stat
+
+    def refuse_searching(path: Path | str, **options: bool) -> os.stat_result:
+        if locked in Path(path).parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse_searching)
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: not (Path(path) == locked and mode & os.X_OK)
+    )
+    with pytest.raises(KitError, match="is not writable") as error:
+        writable.require_writable(locked / "runs", project)
+    assert repr(str(locked)) in str(error.value)
+
+
 def test_missing_temporary_folder_is_explained(
     project: loader.Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -319,6 +319,7 @@ def test_deeply_nested_body_is_refused(client: TestClient, depth: int) -> None:
 
 def test_text_that_looks_like_a_key_is_none(client: TestClient) -> None:
     response = client.post("/predict", json={"rows": [ROW], "request_id": 'a": 1'})
+    assert response.status_code == 422
     assert "repeats" not in response.text
 
 
@@ -337,6 +338,7 @@ def test_documentation_asks_a_browser_for_the_token(
         page = client.get("/docs", auth=("me", token))
         assert page.status_code == 200
         links = re.findall(r"""(?:src|href)=["']([^"']+)""", page.text)
+        assert links
         assert all(client.get(link, auth=("me", token)).status_code == 200 for link in links)
         assert client.get("/openapi.json", auth=("me", token)).status_code == 200
         # A browser sends a password also with the requests of other sites.
@@ -504,6 +506,29 @@ def test_configured_token_is_required(
     assert client.get("/docs").status_code == 401
     authorized = client.get("/openapi.json", headers={"Authorization": f"Bearer {token}"})
     assert authorized.json()["security"] == [{"token": []}]
+
+
+@pytest.mark.parametrize("topic", ["storage", "load", "source"])
+def test_errors_are_quoted_only_to_who_sends_the_token(
+    topic: str, copied: loader.Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = "a-token-of-some-length"
+    monkeypatch.setenv("MODEL_TOKEN", token)
+    application = app.build_app(copied.with_values("the test", serve={"token_env": "MODEL_TOKEN"}))
+    service = application.state.service
+    service.follower.champion_checked.set()
+    if topic == "storage":
+        service.storage.problem = "no answer from db.example"
+    else:
+        service.follower.problems[topic] = "no answer from db.example"
+    client = TestClient(application, base_url="http://models.example")
+    without_token = client.get("/health/ready")
+    with_wrong_token = client.get("/health/ready", headers={"Authorization": f"Bearer {token}x"})
+    with_token = client.get("/health/ready", headers={"Authorization": f"Bearer {token}"})
+    assert without_token.status_code == with_token.status_code == 503
+    assert "db.example" not in without_token.text + with_wrong_token.text
+    assert "see the log of the server" in without_token.text
+    assert "no answer from db.example" in with_token.text
 
 
 def test_endpoint_works_behind_a_path_prefix(copied: loader.Project) -> None:
