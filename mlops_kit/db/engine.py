@@ -238,7 +238,10 @@ def open_transaction(
 
 
 def close_connections() -> None:
-    """Close all connections; the next one opens the file that is there by then."""
+    """Open the database anew for the next transaction, such as after its file was replaced.
+
+    Connections in use stay open until their transaction ends.
+    """
     get_engine.cache_clear()
 
 

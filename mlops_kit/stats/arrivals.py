@@ -67,18 +67,20 @@ def estimate_dispersion(counts_by_phase: Sequence[Sequence[int]]) -> Dispersion:
         phase_sizes.append(len(counts))
     if not deviations:
         return Dispersion(0.0, _MIN_DEGREES_OF_FREEDOM)
-    chance = float(np.mean(1 / np.asarray(means)))
-    sizes = np.abs(deviations)
+    variance_by_chance = float(np.mean(1 / np.asarray(means)))
+    absolute_deviations = np.abs(deviations)
     # The median of few counts is close to them, which makes their deviations too small.
-    size = float(np.mean(phase_sizes))
-    correction = size / (size - 1)
-    robust_deviation = _MAD_TO_STANDARD_DEVIATION * float(np.median(sizes)) * correction
-    kept = sizes[sizes <= _MAX_DEVIATIONS * max(robust_deviation, np.sqrt(chance))]
-    free_count = max(1, len(kept) - len(means))
-    variance = float(np.sum(kept**2)) / free_count
+    mean_phase_size = float(np.mean(phase_sizes))
+    correction = mean_phase_size / (mean_phase_size - 1)
+    median_deviation = float(np.median(absolute_deviations))
+    robust_deviation = _MAD_TO_STANDARD_DEVIATION * median_deviation * correction
+    max_deviation = _MAX_DEVIATIONS * max(robust_deviation, math.sqrt(variance_by_chance))
+    kept = absolute_deviations[absolute_deviations <= max_deviation]
+    degrees_of_freedom = max(1, len(kept) - len(means))
+    variance = float(np.sum(kept**2)) / degrees_of_freedom
     return Dispersion(
-        max(0.0, variance - chance),
-        max(_MIN_DEGREES_OF_FREEDOM, free_count),
+        max(0.0, variance - variance_by_chance),
+        max(_MIN_DEGREES_OF_FREEDOM, degrees_of_freedom),
     )
 
 
@@ -107,10 +109,13 @@ def predict_count(counts: Sequence[int], dispersion: Dispersion, coverage: float
     if expected <= 0:
         return CountInterval(0, 0.0, 0)
     tail = (1 - coverage) / 2
-    ratio = scipy_stats.t.ppf(tail, dispersion.degrees_of_freedom) / scipy_stats.norm.ppf(tail)
-    relative_variance = dispersion.value * float(ratio) ** 2
+    student_quantile = float(scipy_stats.t.ppf(tail, dispersion.degrees_of_freedom))
+    normal_quantile = float(scipy_stats.norm.ppf(tail))
+    relative_variance = dispersion.value * (student_quantile / normal_quantile) ** 2
     # A median's variance is π/2 times that of a mean.
     uncertainty = np.pi / 2 * (relative_variance + 1 / expected) / len(counts)
     size = 1 / (relative_variance + uncertainty)
     distribution = scipy_stats.nbinom(size, size / (size + expected))
-    return CountInterval(int(distribution.ppf(tail)), expected, int(distribution.ppf(1 - tail)))
+    low = int(distribution.ppf(tail))
+    high = int(distribution.ppf(1 - tail))
+    return CountInterval(low, expected, high)

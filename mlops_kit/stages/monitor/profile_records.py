@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from mlops_kit.core.lazy import np
@@ -141,22 +141,20 @@ def sum_profiles(profiles: list[DriftProfile]) -> DriftProfile:
     positions = np.array(
         [position_by_day[day] for profile in profiles for day in profile.days], dtype=np.intp
     )
-    first = profiles[0]
     sums = {}
     for name in _DAY_FIELDS:
         values = np.concatenate([getattr(profile, name) for profile in profiles])
         sums[name] = np.bincount(positions, values, minlength=len(days))
     counts = {}
     unseen_names = {}
-    for name in first.counts:
+    for name in profiles[0].counts:
         stacked = np.vstack([profile.counts[name] for profile in profiles])
         total = np.zeros((len(days), stacked.shape[1]))
         np.add.at(total, positions, stacked)
         counts[name] = total
         names = {value for profile in profiles for value in profile.unseen_names[name]}
         unseen_names[name] = tuple(sorted(names)[:MAX_LISTED_UNSEEN])
-    return replace(
-        first,
+    return DriftProfile(
         days=tuple(days),
         counts=counts,
         unseen_names=unseen_names,

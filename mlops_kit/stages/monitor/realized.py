@@ -121,11 +121,7 @@ def measure_labeled_rows(
         As of ``measure_realized_performance``.
     """
     labeled = rows[rows[config.target].notna()]
-    threshold = None
-    notes = []
-    if isinstance(reference, ReferencePerformance):
-        threshold = reference.threshold
-        notes.append(reference.describe_threshold())
+    threshold = reference.threshold if isinstance(reference, ReferencePerformance) else None
     intervals = _compute_metric_intervals(labeled, config, seed, threshold)
     table_rows = []
     for name, interval in intervals.items():
@@ -148,14 +144,15 @@ def measure_labeled_rows(
     data = pd.DataFrame(table_rows, columns=REALIZED_COLUMNS)
     data = data.astype(dict.fromkeys(("value", "low", "high", "reference", "limit"), float))
     unlabeled = len(rows) - len(labeled)
-    notes.insert(
-        0,
+    notes = [
         f"{format_number(unlabeled)} of {format_number(len(rows))} scored rows have no label yet; "
-        "they are left out.",
-    )
+        "they are left out."
+    ]
+    if isinstance(reference, ReferencePerformance) and threshold is not None:
+        notes.append(reference.describe_threshold())
     headline = intervals[config.headline_metric]
     sentence = _summarize_realized_performance(headline, len(labeled), config, reference)
-    return Table(_TITLE, sentence, data, notes=tuple(note for note in notes if note))
+    return Table(_TITLE, sentence, data, notes=tuple(notes))
 
 
 def _compute_metric_intervals(

@@ -109,26 +109,23 @@ def load_stored_profiles(project: Project, version: str = "") -> StoredProfiles:
         If no profile is stored.
     """
     model = project.config.name
-    windows = sa.select(DriftProfileRecord).where(
+    is_window = sa.and_(
         DriftProfileRecord.model == model,
         DriftProfileRecord.window_start != REFERENCE_START,
     )
+    newest_first = DriftProfileRecord.window_start.desc()
+    versions = sa.select(DriftProfileRecord.version).where(is_window).order_by(newest_first)
     if version:
-        windows = windows.where(DriftProfileRecord.version == version)
-    records = query_records(project, windows.order_by(DriftProfileRecord.window_start))
-    if not records:
+        versions = versions.where(DriftProfileRecord.version == version)
+    watched_versions = query_records(project, versions.limit(1))
+    if not watched_versions:
         subject = f"version {version}" if version else "any version"
         raise RunFailedError(
             f"no profile of {subject} of {model} is stored",
             "a window that mlops watch has monitored",
             "mlops watch --once",
         )
-    watched_version = records[-1].version
-    profiles = [
-        profile_from_json(record.profile_json)
-        for record in records
-        if record.version == watched_version
-    ]
+    watched_version = watched_versions[0]
     reference = load_reference_profile(project, watched_version)
     if reference is None:
         raise RunFailedError(
@@ -136,6 +133,12 @@ def load_stored_profiles(project: Project, version: str = "") -> StoredProfiles:
             "the record that mlops watch stores with the first window",
             "mlops watch --once",
         )
+    texts = (
+        sa.select(DriftProfileRecord.profile_json)
+        .where(is_window, DriftProfileRecord.version == watched_version)
+        .order_by(DriftProfileRecord.window_start)
+    )
+    profiles = [profile_from_json(text) for text in query_records(project, texts)]
     return StoredProfiles(watched_version, reference, sum_profiles(profiles))
 
 
