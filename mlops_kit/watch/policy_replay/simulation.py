@@ -375,8 +375,10 @@ class PolicySimulation:
         """Compare the champion with the version that it replaced; roll it back if it is worse."""
         watch = self.config.watch
         rollbacks = self._rollbacks
-        is_looking = watch.rollback and not rollbacks.is_over and self._replaced is not None
-        if not is_looking or self._replaced is None or findings.window.end <= self.champion.as_of:
+        replaced = self._replaced
+        if not watch.rollback or rollbacks.is_over or replaced is None:
+            return
+        if findings.window.end <= self.champion.as_of:
             return
         if len(rollbacks.gains) >= watch.rollback_windows:
             return
@@ -387,7 +389,7 @@ class PolicySimulation:
         gain = measure_window_gain(
             self.history,
             self.store.get_fit(self.champion),
-            self.store.get_fit(self._replaced),
+            self.store.get_fit(replaced),
             self._keep_labeled(positions, as_of),
             self.store.recipe.threshold,
         )
@@ -397,7 +399,7 @@ class PolicySimulation:
         if not has_to_roll_back(rollbacks.gains, self.config):
             return
         self._set_outcome("rolled back")
-        self.timeline.periods.append(ServingPeriod(self._replaced, as_of))
+        self.timeline.periods.append(ServingPeriod(replaced, as_of))
         self._rollbacks = _Rollbacks(is_over=True, in_a_row=rollbacks.in_a_row + 1)
 
     def _keep_labeled(self, positions: np.ndarray, as_of: datetime) -> np.ndarray:
