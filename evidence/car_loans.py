@@ -32,17 +32,17 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from stored_outcomes import ROOT, OutcomeStore
+from watched_cases import ProgressLog, load_retrainings, watch_project
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-DECIDING_PATHS = ("mlops_kit", "notebooks", "evidence/car_loans.py")
+DECIDING_PATHS = ("mlops_kit", "notebooks", "evidence/car_loans.py", "evidence/watched_cases.py")
 WORK_FOLDER = ROOT / "build" / "car_loans"
 REQUIREMENT = "nannyml==0.13.1"
 DATA_FOLDER = "nannyml/datasets/data"
@@ -98,39 +98,24 @@ def read_rows(wheel: Path) -> Any:
 
 def run_watch(wheel: Path) -> dict[str, Any]:
     """Run the chain, replay the watch, and check what it did."""
-    from mlops_kit.pipeline import runner
-    from mlops_kit.project import loader
-    from mlops_kit.watch import loop
-
     shutil.rmtree(WORK_FOLDER, ignore_errors=True)
     WORK_FOLDER.mkdir(parents=True)
     (WORK_FOLDER / "mlops.yaml").write_text(YAML)
     read_rows(wheel).to_csv(WORK_FOLDER / "loans.csv", index=False)
-    project = loader.load_project(WORK_FOLDER)
-    lines: list[str] = []
+    return watch_project(WORK_FOLDER, FIRST_MODEL, LAST_DAY, inspect_project)
 
-    def report(text: str, transient: bool = False) -> None:
-        if not transient:
-            lines.append(text)
 
-    began = time.monotonic()
-    stages = runner.select_stages(project, last="deploy")
-    manifest = runner.run_pipeline(project, stages, {}, report, runner.RunOptions())
-    if str(manifest.status) != "succeeded":
-        problem = f"the first run: {manifest.status}"
-        return {"passed": False, "problems": [problem], "log": lines}
-    lines.clear()
-    loop.replay_period(project, FIRST_MODEL, LAST_DAY, report)
+def inspect_project(project: Any, log: ProgressLog) -> dict[str, Any]:
+    """Collect what the watch did, and list what is not as it should be."""
     outcome: dict[str, Any] = {
         "windows": list_windows(project),
         "incidents": list_incidents(project),
         "versions": measure_versions(project),
         "retrainings": list_retrainings(project),
+        "log": log.lines,
     }
-    outcome["seconds"] = time.monotonic() - began
-    outcome["log"] = lines
     outcome["problems"] = list_problems(outcome)
-    return outcome | {"passed": not outcome["problems"]}
+    return outcome
 
 
 def list_windows(project: Any) -> list[dict[str, Any]]:
@@ -182,18 +167,11 @@ def list_incidents(project: Any) -> list[dict[str, Any]]:
 
 def list_retrainings(project: Any) -> list[dict[str, str]]:
     """List the retrainings that were decided, with their status."""
-    import sqlalchemy as sa
-
-    from mlops_kit.db.engine import query_records
-    from mlops_kit.db.tables import RetrainingRecord
-
-    records = query_records(project, sa.select(RetrainingRecord).order_by(RetrainingRecord.as_of))
     retrainings = []
-    for entry in records:
-        if entry.status:
-            retrainings.append(
-                {"as_of": entry.as_of, "status": entry.status, "reason": entry.reason}
-            )
+    for record in load_retrainings(project):
+        retrainings.append(
+            {"as_of": record.as_of, "status": record.status, "reason": record.reason}
+        )
     return retrainings
 
 

@@ -37,7 +37,11 @@ from mlops_kit.stats.bootstrap import SamplingDesign, compute_prediction_interva
 from mlops_kit.stats.calibration import assign_quantile_bins
 from mlops_kit.stats.metrics import METRICS, list_task_metrics
 
-_COMMON_PATHS = ("evidence/coverage.py", "mlops_kit/stats/block_effects.py")
+_COMMON_PATHS = (
+    "evidence/coverage.py",
+    "mlops_kit/stats/block_effects.py",
+    "mlops_kit/stats/bootstrap.py",
+)
 _LABEL_PATHS = (
     *_COMMON_PATHS,
     "mlops_kit/stages/monitor/label_model.py",

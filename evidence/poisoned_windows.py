@@ -22,7 +22,6 @@ Exit codes: 0 if all cases passed, 1 if one did not.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import sys
@@ -32,10 +31,25 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from stored_outcomes import ROOT, OutcomeStore
+from watched_cases import (
+    ProgressLog,
+    draw_times,
+    ignore_progress,
+    insert_keys_and_times,
+    list_attempts,
+    parse_case_options,
+    run_cases,
+    run_chain,
+)
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-DECIDING_PATHS = ("mlops_kit", "notebooks", "evidence/poisoned_windows.py")
+DECIDING_PATHS = (
+    "mlops_kit",
+    "notebooks",
+    "evidence/poisoned_windows.py",
+    "evidence/watched_cases.py",
+)
 WORK_FOLDER = ROOT / "build" / "poisoned_windows"
 SEEDS = (0,)
 ROWS_PER_DAY = 300
@@ -85,15 +99,12 @@ def make_rows(times: Any, seed: int) -> Any:
 def make_table(seed: int) -> Any:
     """Make the table without a fault, in time order."""
     import numpy as np
-    import pandas as pd
 
     days = (LAST_ROW - FIRST_ROW).days
     count = ROWS_PER_DAY * days
-    seconds = np.sort(np.random.default_rng(seed).uniform(0, days * 86_400, count)).astype(int)
-    times = pd.Timestamp(FIRST_ROW) + pd.to_timedelta(seconds, unit="s")
+    times = draw_times(np.random.default_rng(seed), FIRST_ROW, days, count)
     rows = make_rows(times, seed)
-    rows.insert(0, "k", range(count))
-    rows.insert(1, "at_time", times.tz_localize(None))
+    insert_keys_and_times(rows, times)
     return rows
 
 
@@ -181,7 +192,6 @@ def poison_table(table: Any, case: str) -> Any:
 
 def build_first_model(seed: int) -> Any:
     """Run the chain once, as of the first model; return the folder of the project."""
-    from mlops_kit.pipeline import runner
     from mlops_kit.project import loader
 
     folder = WORK_FOLDER / f"first-{seed}"
@@ -191,17 +201,11 @@ def build_first_model(seed: int) -> Any:
     folder.mkdir(parents=True)
     (folder / "mlops.yaml").write_text(YAML)
     make_table(seed).to_csv(folder / "rows.csv", index=False)
-    project = loader.load_project(folder)
-    stages = runner.select_stages(project, last="deploy")
-    manifest = runner.run_pipeline(project, stages, {}, ignore_line, runner.RunOptions())
-    if str(manifest.status) != "succeeded":
-        raise RuntimeError(f"the first run ended as {manifest.status}: {folder}")
+    problem = run_chain(loader.load_project(folder), ignore_progress)
+    if problem:
+        raise RuntimeError(f"{problem}: {folder}")
     (folder / "done").touch()
     return folder
-
-
-def ignore_line(_text: str, transient: bool = False) -> None:
-    """Ignore a line of progress."""
 
 
 def run_case(case: str, seed: int) -> dict[str, Any]:
@@ -215,16 +219,11 @@ def run_case(case: str, seed: int) -> dict[str, Any]:
     shutil.copytree(build_first_model(seed), folder)
     poison_table(make_table(seed), case).to_csv(folder / "rows.csv", index=False)
     project = loader.load_project(folder)
-    lines: list[str] = []
-
-    def report(text: str, transient: bool = False) -> None:
-        if not transient:
-            lines.append(text)
-
-    loop.replay_period(project, FIRST_MODEL, LAST_PASS, report)
+    log = ProgressLog()
+    loop.replay_period(project, FIRST_MODEL, LAST_PASS, log)
     outcome = inspect_project(project, case, seed)
     outcome["seconds"] = time.monotonic() - began
-    outcome["log"] = [line for line in lines if "monitored" not in line]
+    outcome["log"] = log.list_unusual_lines()
     outcome["problems"] = list_problems(case, outcome)
     return outcome | {"passed": not outcome["problems"]}
 
@@ -235,13 +234,12 @@ def inspect_project(project: Any, case: str, seed: int) -> dict[str, Any]:
     import sqlalchemy as sa
 
     from mlops_kit.db.engine import query_records
-    from mlops_kit.db.tables import IncidentRecord, RetrainingRecord
+    from mlops_kit.db.tables import IncidentRecord
     from mlops_kit.project.run_folder import read_run_artifact
     from mlops_kit.registry import models, versions
 
     incidents = query_records(project, sa.select(IncidentRecord).order_by(IncidentRecord.id))
     messages = [entry.message for entry in incidents if entry.signal == "feed_fault"]
-    retrainings = query_records(project, sa.select(RetrainingRecord))
     champion, model = versions.load_champion(project)
     rows = read_run_artifact(project.reports_folder / champion.run, "features")
     used_rows = rows[rows["part"].isin(["train", "test"])]
@@ -254,7 +252,7 @@ def inspect_project(project: Any, case: str, seed: int) -> dict[str, Any]:
     first_model = models.load_model(project, first_version)
     return {
         "incident": messages[-1] if messages else "",
-        "attempts": [f"{entry.as_of[:10]} {entry.status}" for entry in retrainings if entry.status],
+        "attempts": list_attempts(project),
         "champion": champion.version,
         "poisoned_rows": poisoned_rows,
         "auc": score_fresh_rows(project, model, champion, case == "inverted", seed),
@@ -315,26 +313,9 @@ def print_outcome(name: str, outcome: dict[str, Any], verbose: bool) -> None:
 
 def main() -> int:
     """Run the cases, and print a summary."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=CASES, default=CASES)
-    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
-    parser.add_argument("--again", action="store_true")
-    parser.add_argument("--verbose", action="store_true")
-    options = parser.parse_args()
+    options = parse_case_options(__doc__.splitlines()[0], CASES, SEEDS)
     store = OutcomeStore("poisoned_windows", DECIDING_PATHS, options.again)
-    outcomes = store.outcomes
-    checked = []
-    for case in options.only:
-        for seed in options.seeds:
-            name = f"{case}, seed {seed}"
-            if name not in outcomes:
-                outcomes[name] = run_case(case, seed)
-                store.save()
-            print_outcome(name, outcomes[name], options.verbose)
-            checked.append(outcomes[name])
-    passed_count = sum(outcome["passed"] for outcome in checked)
-    print(f"{passed_count} of {len(checked)} passed")
-    return 0 if passed_count == len(checked) else 1
+    return run_cases(options, store, run_case, print_outcome)
 
 
 if __name__ == "__main__":

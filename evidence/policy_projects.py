@@ -24,21 +24,33 @@ Exit codes: 0 if all projects passed, 1 if one did not.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
 import shutil
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from stored_outcomes import ROOT, OutcomeStore
+from watched_cases import (
+    ProgressLog,
+    draw_times,
+    insert_keys_and_times,
+    list_attempts,
+    parse_case_options,
+    run_cases,
+    watch_project,
+)
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-DECIDING_PATHS = ("mlops_kit", "notebooks", "evidence/policy_projects.py")
+DECIDING_PATHS = (
+    "mlops_kit",
+    "notebooks",
+    "evidence/policy_projects.py",
+    "evidence/watched_cases.py",
+)
 WORK_FOLDER = ROOT / "build" / "policy_projects"
 SEEDS = (0,)
 FIRST_ROW = datetime(2024, 1, 1, tzinfo=UTC)
@@ -84,8 +96,7 @@ def make_table(planned: PlannedProject, seed: int) -> Any:
     rng = np.random.default_rng(seed)
     days = (LAST_PASS - FIRST_ROW).days + 1
     count = days * planned.rows_per_day
-    seconds = np.sort(rng.uniform(0, days * 86_400, count)).astype(int)
-    times = pd.Timestamp(FIRST_ROW) + pd.to_timedelta(seconds, unit="s")
+    times = draw_times(rng, FIRST_ROW, days, count)
     elapsed = np.asarray((times - CHANGE) / timedelta(days=1), dtype=float)
     share = np.zeros(count)
     if planned.change == "flip":
@@ -105,8 +116,7 @@ def make_table(planned: PlannedProject, seed: int) -> Any:
     else:
         noisy = signal + 0.7 * rng.normal(size=count)
         rows["y"] = np.array(CLASSES)[np.digitize(noisy, [-0.8, 0.8])]
-    rows.insert(0, "k", range(count))
-    rows.insert(1, "at_time", times.tz_localize(None))
+    insert_keys_and_times(rows, times)
     return rows
 
 
@@ -134,53 +144,33 @@ stages: {{explore: {{params: {{profile_rows: 0}}}}}}
 
 def run_project(name: str, seed: int) -> dict[str, Any]:
     """Run the chain, replay the watch, and check its decisions."""
-    from mlops_kit.pipeline import runner
-    from mlops_kit.project import loader
-    from mlops_kit.watch import loop
-
     planned = PROJECTS[name]
     table = make_table(planned, seed)
     folder = WORK_FOLDER / f"{name}-{seed}"
     write_project(folder, planned, table)
-    project = loader.load_project(folder)
-    lines: list[str] = []
 
-    def report(text: str, transient: bool = False) -> None:
-        if not transient:
-            lines.append(text)
+    def inspect(project: Any, log: ProgressLog) -> dict[str, Any]:
+        decisions, problems = check_windows(project, planned, table)
+        attempts = list_attempts(project)
+        promoted = count_promoted_retrainings(project)
+        problems += check_retrainings(planned, attempts, promoted)
+        return {
+            "change": planned.change,
+            "decisions": decisions,
+            "attempts": attempts,
+            "promoted": promoted,
+            "log": log.list_unusual_lines(),
+            "problems": problems,
+        }
 
-    began = time.monotonic()
-    stages = runner.select_stages(project, last="deploy")
-    manifest = runner.run_pipeline(project, stages, {}, report, runner.RunOptions())
-    if str(manifest.status) != "succeeded":
-        return {"passed": False, "problems": [f"the first run: {manifest.status}"], "log": lines}
-    lines.clear()
-    loop.replay_period(project, FIRST_MODEL, LAST_PASS, report)
-    decisions, problems = check_windows(project, planned, table)
-    attempts, promoted = list_retrainings(project)
-    problems += check_retrainings(planned, attempts, promoted)
-    return {
-        "seconds": time.monotonic() - began,
-        "decisions": decisions,
-        "attempts": attempts,
-        "promoted": promoted,
-        "log": [line for line in lines if "monitored" not in line],
-        "problems": problems,
-        "passed": not problems,
-    }
+    return watch_project(folder, FIRST_MODEL, LAST_PASS, inspect)
 
 
-def list_retrainings(project: Any) -> tuple[list[str], int]:
-    """List the retrainings that were run, and count the versions that were promoted after them."""
-    import sqlalchemy as sa
-
+def count_promoted_retrainings(project: Any) -> int:
+    """Count the versions that were promoted after the first one."""
     from mlops_kit.db import approvals
-    from mlops_kit.db.engine import query_records
-    from mlops_kit.db.tables import RetrainingRecord
 
-    records = query_records(project, sa.select(RetrainingRecord).order_by(RetrainingRecord.as_of))
-    attempts = [f"{entry.as_of[:10]} {entry.status}" for entry in records if entry.status]
-    return attempts, len(approvals.list_promotions(project)) - 1
+    return len(approvals.list_promotions(project)) - 1
 
 
 def check_retrainings(planned: PlannedProject, attempts: list[str], promoted: int) -> list[str]:
@@ -328,7 +318,10 @@ def print_outcome(name: str, outcome: dict[str, Any], verbose: bool) -> None:
     """Print what happened in a project."""
     mark = "passed" if outcome["passed"] else "FAILED"
     print(f"{name}: {mark}, {outcome.get('seconds', 0):.0f} s", flush=True)
-    print(f"  retrainings {outcome.get('attempts')}; promoted {outcome.get('promoted')}")
+    print(
+        f"  change: {outcome.get('change')}; retrainings {outcome.get('attempts')}; promoted "
+        f"{outcome.get('promoted')}"
+    )
     for decision in outcome.get("decisions", []):
         print(f"  {decision}")
     for problem in outcome["problems"]:
@@ -340,26 +333,9 @@ def print_outcome(name: str, outcome: dict[str, Any], verbose: bool) -> None:
 
 def main() -> int:
     """Watch the projects, and print a summary."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=list(PROJECTS), default=list(PROJECTS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
-    parser.add_argument("--again", action="store_true")
-    parser.add_argument("--verbose", action="store_true")
-    options = parser.parse_args()
+    options = parse_case_options(__doc__.splitlines()[0], list(PROJECTS), SEEDS)
     store = OutcomeStore("policy_projects", DECIDING_PATHS, options.again)
-    outcomes = store.outcomes
-    checked = []
-    for name in options.only:
-        for seed in options.seeds:
-            case = f"{name} ({PROJECTS[name].change}), seed {seed}"
-            if case not in outcomes:
-                outcomes[case] = run_project(name, seed)
-                store.save()
-            print_outcome(case, outcomes[case], options.verbose)
-            checked.append(outcomes[case])
-    passed_count = sum(outcome["passed"] for outcome in checked)
-    print(f"{passed_count} of {len(checked)} passed")
-    return 0 if passed_count == len(checked) else 1
+    return run_cases(options, store, run_project, print_outcome)
 
 
 if __name__ == "__main__":

@@ -21,20 +21,28 @@ Exit codes: 0 if all scenarios passed, 1 if one did not.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 from stored_outcomes import ROOT, OutcomeStore
+from watched_cases import (
+    ProgressLog,
+    draw_concept_rows,
+    draw_times,
+    insert_keys_and_times,
+    list_attempts,
+    parse_case_options,
+    run_cases,
+    watch_project,
+)
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-DECIDING_PATHS = ("mlops_kit", "notebooks", "evidence/recovery.py")
+DECIDING_PATHS = ("mlops_kit", "notebooks", "evidence/recovery.py", "evidence/watched_cases.py")
 WORK_FOLDER = ROOT / "build" / "recovery"
 SCENARIOS = ("flip", "gradual", "recurring", "none")
 SEEDS = (0, 1, 2)
@@ -94,29 +102,19 @@ def compute_coefficient(scenario: str, times: Any) -> Any:
 def make_rows(scenario: str, times: Any, seed: int) -> Any:
     """Make rows whose target follows the concept of their time."""
     import numpy as np
-    import pandas as pd
 
-    rng = np.random.default_rng(seed)
-    rows = pd.DataFrame(rng.normal(size=(len(times), 4)), columns=FEATURES[:4])
-    rows["e"] = rng.choice(["x", "y", "z"], len(times))
-    logit = compute_coefficient(scenario, times) * rows["a"] + 0.5 * rows["b"] - 0.4 * rows["c"]
-    logit += np.where(rows["e"] == "x", 0.4, -0.2)
-    rows["y"] = (rng.random(len(times)) < 1 / (1 + np.exp(-logit))).astype(int)
-    return rows
+    return draw_concept_rows(np.random.default_rng(seed), compute_coefficient(scenario, times))
 
 
 def make_table(scenario: str, seed: int) -> Any:
     """Make the table of a scenario, in time order."""
     import numpy as np
-    import pandas as pd
 
     days = (get_last_day(scenario) - FIRST_ROW).days
     count = round(ROWS_PER_YEAR * days / 365)
-    seconds = np.sort(np.random.default_rng(seed).uniform(0, days * 86_400, count)).astype(int)
-    times = pd.Timestamp(FIRST_ROW) + pd.to_timedelta(seconds, unit="s")
+    times = draw_times(np.random.default_rng(seed), FIRST_ROW, days, count)
     rows = make_rows(scenario, times, seed)
-    rows.insert(0, "k", range(count))
-    rows.insert(1, "at_time", times.tz_localize(None))
+    insert_keys_and_times(rows, times)
     return rows
 
 
@@ -130,37 +128,20 @@ def make_fresh_rows(scenario: str, day: datetime, seed: int) -> Any:
 
 def run_scenario(scenario: str, seed: int) -> dict[str, Any]:
     """Run the chain, replay the watch, and measure the champions."""
-    from mlops_kit.pipeline import runner
-    from mlops_kit.project import loader
-    from mlops_kit.watch import loop
-
     folder = WORK_FOLDER / f"{scenario}-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "mlops.yaml").write_text(YAML)
     table = make_table(scenario, seed)
     table.to_csv(folder / "rows.csv", index=False)
-    project = loader.load_project(folder)
-    lines: list[str] = []
 
-    def report(text: str, transient: bool = False) -> None:
-        if not transient:
-            lines.append(text)
+    def inspect(project: Any, log: ProgressLog) -> dict[str, Any]:
+        outcome = measure_champions(project, scenario, seed, table)
+        outcome["log"] = log.list_unusual_lines()
+        outcome["problems"] = list_problems(scenario, outcome)
+        return outcome
 
-    began = time.monotonic()
-    stages = runner.select_stages(project, last="deploy")
-    manifest = runner.run_pipeline(project, stages, {}, report, runner.RunOptions())
-    if str(manifest.status) != "succeeded":
-        return {"passed": False, "problems": [f"the first run: {manifest.status}"], "log": lines}
-    replayed: list[str] = []
-    lines.clear()
-    loop.replay_period(project, FIRST_MODEL, get_last_day(scenario), report)
-    replayed += [line for line in lines if "monitored" not in line]
-    outcome = measure_champions(project, scenario, seed, table)
-    outcome["seconds"] = time.monotonic() - began
-    outcome["log"] = replayed
-    outcome["problems"] = list_problems(scenario, outcome)
-    return outcome | {"passed": not outcome["problems"]}
+    return watch_project(folder, FIRST_MODEL, get_last_day(scenario), inspect)
 
 
 def measure_champions(project: Any, scenario: str, seed: int, table: Any) -> dict[str, Any]:
@@ -208,17 +189,6 @@ def load_serving_versions(project: Any) -> dict[str, str]:
     )
     days = rows["moment"].dt.strftime("%Y-%m-%d")
     return dict(zip(days, rows["version"], strict=True))
-
-
-def list_attempts(project: Any) -> list[str]:
-    """List the retrainings that were decided, with their status."""
-    import sqlalchemy as sa
-
-    from mlops_kit.db.engine import query_records
-    from mlops_kit.db.tables import RetrainingRecord
-
-    records = query_records(project, sa.select(RetrainingRecord).order_by(RetrainingRecord.as_of))
-    return [f"{entry.as_of[:10]} {entry.status}" for entry in records if entry.status]
 
 
 def compute_auc(labels: Any, scores: Any) -> float:
@@ -289,26 +259,9 @@ def print_outcome(name: str, outcome: dict[str, Any], verbose: bool) -> None:
 
 def main() -> int:
     """Run the scenarios, and print a summary."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=SCENARIOS, default=SCENARIOS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
-    parser.add_argument("--again", action="store_true")
-    parser.add_argument("--verbose", action="store_true")
-    options = parser.parse_args()
+    options = parse_case_options(__doc__.splitlines()[0], SCENARIOS, SEEDS)
     store = OutcomeStore("recovery", DECIDING_PATHS, options.again)
-    outcomes = store.outcomes
-    checked = []
-    for scenario in options.only:
-        for seed in options.seeds:
-            name = f"{scenario}, seed {seed}"
-            if name not in outcomes:
-                outcomes[name] = run_scenario(scenario, seed)
-                store.save()
-            print_outcome(name, outcomes[name], options.verbose)
-            checked.append(outcomes[name])
-    passed_count = sum(outcome["passed"] for outcome in checked)
-    print(f"{passed_count} of {len(checked)} passed")
-    return 0 if passed_count == len(checked) else 1
+    return run_cases(options, store, run_scenario, print_outcome)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 from sklearn import datasets
 from stored_outcomes import OutcomeStore
+from watched_cases import make_recipe
 
 from mlops_kit.core.results import CheckOutcome
 from mlops_kit.data.splits import split_rows
@@ -37,7 +38,7 @@ from mlops_kit.stages import review, train
 from mlops_kit.stages.review.refit_check import judge_refit
 from mlops_kit.stages.train.families import MODEL_FAMILIES
 
-DECIDING_PATHS = ("mlops_kit", "evidence/refit_check.py")
+DECIDING_PATHS = ("mlops_kit", "evidence/refit_check.py", "evidence/watched_cases.py")
 MAX_BLOCKED_SOUND_MODELS = 1
 MAX_ROWS = 4000  # of a table, so that a case takes seconds
 SHIFTED_ROWS = 7
@@ -195,14 +196,14 @@ def fit_project(name: str) -> FittedProject:
     frame.insert(0, "row_id", range(len(frame)))
     rows, _ = split_rows(frame, config, seed)
     features = [name for name in frame if name not in ("row_id", TARGET, time_column)]
-    recipe = make_recipe(family, features, np.random.default_rng(seed))
+    recipe = draw_recipe(family, features, np.random.default_rng(seed))
     training_rows = train.select_training_rows(rows, config)
     model = train.fit_model(family, recipe.params, training_rows, features, config, seed)
     refits = train.compare_refits(train.fit_model, recipe, model, training_rows, config)
     return FittedProject(config, rows, recipe, model, refits)
 
 
-def make_recipe(family: str, features: list[str], rng: np.random.Generator) -> Recipe:
+def draw_recipe(family: str, features: list[str], rng: np.random.Generator) -> Recipe:
     """Draw the parameters of a family from its search space."""
     params = {}
     for name, searched in MODEL_FAMILIES[family].search_space.items():
@@ -213,21 +214,7 @@ def make_recipe(family: str, features: list[str], rng: np.random.Generator) -> R
             value = float(rng.uniform(low, high))
         is_integer = isinstance(low, int) and isinstance(high, int)
         params[name] = round(value) if is_integer else value
-    return Recipe(
-        family=family,
-        params=params,
-        threshold=None,
-        features=features,
-        metric="",
-        less_is_better=True,
-        score=0.0,
-        rows=0,
-        folds=0,
-        trials=0,
-        seconds=0.0,
-        stopped_by_clock=False,
-        baselines={},
-    )
+    return make_recipe(family, params, features)
 
 
 def spoil_rows(project: FittedProject, fault: str, seed: int) -> pd.DataFrame:

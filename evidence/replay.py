@@ -30,10 +30,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stored_outcomes import ROOT, OutcomeStore
+from watched_cases import (
+    draw_concept_rows,
+    draw_times,
+    ignore_progress,
+    insert_keys_and_times,
+    make_recipe,
+)
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-DECIDING_PATHS = ("mlops_kit", "evidence/replay.py")
+DECIDING_PATHS = ("mlops_kit", "evidence/replay.py", "evidence/watched_cases.py")
 WORK_FOLDER = ROOT / "build" / "replay"
 SCENARIOS = ("flip", "gradual", "seasonal", "none")
 SEEDS = (0, 1, 2, 3, 4)
@@ -81,27 +88,19 @@ def compute_coefficient(scenario: str, times: Any) -> Any:
 def make_table(scenario: str, seed: int) -> Any:
     """Make the table of a scenario, in time order."""
     import numpy as np
-    import pandas as pd
 
     rng = np.random.default_rng(seed)
     days = (END - FIRST_ROW).days
     count = round(ROWS_PER_YEAR * days / 365)
-    seconds = np.sort(rng.uniform(0, days * 86_400, count)).astype(int)
-    times = pd.Timestamp(FIRST_ROW) + pd.to_timedelta(seconds, unit="s")
-    rows = pd.DataFrame(rng.normal(size=(count, 4)), columns=FEATURES[:4])
-    rows["e"] = rng.choice(["x", "y", "z"], count)
-    logit = compute_coefficient(scenario, times) * rows["a"] + 0.5 * rows["b"] - 0.4 * rows["c"]
-    logit += np.where(rows["e"] == "x", 0.4, -0.2)
-    rows["y"] = (rng.random(count) < 1 / (1 + np.exp(-logit))).astype(int)
-    rows.insert(0, "k", range(count))
-    rows.insert(1, "at_time", times.tz_localize(None))
+    times = draw_times(rng, FIRST_ROW, days, count)
+    rows = draw_concept_rows(rng, compute_coefficient(scenario, times))
+    insert_keys_and_times(rows, times)
     return rows
 
 
 def replay_history(scenario: str, seed: int) -> dict[str, Any]:
     """Replay a history under all policies; return their costs by ratio."""
     from mlops_kit.project import loader
-    from mlops_kit.registry.recipe import Recipe
     from mlops_kit.watch.policy_replay.comparison import simulate
     from mlops_kit.watch.policy_replay.policies import load_policies
 
@@ -111,21 +110,7 @@ def replay_history(scenario: str, seed: int) -> dict[str, Any]:
     if not (folder / "rows.csv").exists():
         make_table(scenario, seed).to_csv(folder / "rows.csv", index=False)
     project = loader.load_project(folder)
-    recipe = Recipe(
-        family="linear",
-        params={"alpha": 1.0},
-        threshold=0.5,
-        features=FEATURES,
-        metric="log_loss",
-        less_is_better=True,
-        score=0.0,
-        rows=0,
-        folds=0,
-        trials=0,
-        seconds=0.0,
-        stopped_by_clock=False,
-        baselines={},
-    )
+    recipe = make_recipe("linear", {"alpha": 1.0}, FEATURES, threshold=0.5, metric="log_loss")
     began = time.monotonic()
     policies = load_policies(project, POLICIES)
     outcome = simulate(project, recipe, (0, 1), (START, END), policies, ignore_progress, 1)
@@ -147,10 +132,6 @@ def replay_history(scenario: str, seed: int) -> dict[str, Any]:
         "windows": len(outcome.losses.history.windows),
         "seconds": time.monotonic() - began,
     }
-
-
-def ignore_progress(text: str, transient: bool = False) -> None:
-    """Report nothing."""
 
 
 def check_ratio(outcomes: list[dict[str, Any]], ratio: str) -> bool:

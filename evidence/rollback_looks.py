@@ -37,6 +37,8 @@ from mlops_kit.stats.paired_gains import (
 DECIDING_PATHS = (
     "mlops_kit/stats/paired_gains.py",
     "mlops_kit/stats/metrics.py",
+    "mlops_kit/stats/binary_metrics.py",
+    "mlops_kit/stats/bootstrap.py",
     "evidence/rollback_looks.py",
 )
 DEFAULT_YEARS = 400
