@@ -25,11 +25,10 @@ from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.extras import MissingExtraError
 from mlops_kit.db import schema
-from mlops_kit.project.loader import Project
+from mlops_kit.project.loader import SQLITE_PREFIX, Project
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_SQLITE_PREFIX = "sqlite:///"
 _POSTGRES_DRIVER = "psycopg"
 _MAX_ANSWER_SECONDS = 2  # of a server, for those who say how long they wait; libpq's minimum
 _HAS_WRITTEN = "has_written"  # in the notes of a session
@@ -52,10 +51,8 @@ def resolve_database_url(project: Project) -> tuple[str, Path | None]:
     folder.
     """
     url = os.path.expandvars(project.config.database)
-    if not url.startswith(_SQLITE_PREFIX):
-        return url, None
-    file = project.resolve_path(url.removeprefix(_SQLITE_PREFIX))
-    return f"{_SQLITE_PREFIX}{file}", file
+    file = project.find_sqlite_file(url)
+    return (url, None) if file is None else (f"{SQLITE_PREFIX}{file}", file)
 
 
 def database_exists(project: Project) -> bool:

@@ -26,6 +26,7 @@ from mlops_kit.project.validation import validate_config
 _logger = logging.getLogger(__name__)
 
 PROJECT_VARIABLE = "MLOPS_PROJECT"
+SQLITE_PREFIX = "sqlite:///"
 _NOTEBOOKS_FOLDER = "notebooks"
 _PROJECT_FOLDER = "project"  # values of stages.NAME.cwd
 _NOTEBOOK_FOLDER = "notebook"
@@ -55,6 +56,12 @@ class Project(NamedTuple):
     def resolve_path(self, relative: str | Path) -> Path:
         """Resolve a path that is relative to the project."""
         return self.root / relative
+
+    def find_sqlite_file(self, url: str) -> Path | None:
+        """Return the file of a SQLite database, given its URL; None for a server."""
+        if not url.startswith(SQLITE_PREFIX):
+            return None
+        return self.resolve_path(url.removeprefix(SQLITE_PREFIX))
 
     def parse_utc_timestamp(self, text: str, option: str) -> datetime | None:
         """Parse a timestamp and convert it to UTC; empty text gives None.

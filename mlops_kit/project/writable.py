@@ -11,7 +11,6 @@ from mlops_kit.core.errors import RunFailedError
 from mlops_kit.project.config.base import CONFIG_FILE_NAME
 from mlops_kit.project.loader import Project
 
-_SQLITE_PREFIX = "sqlite:///"
 _STATE_FOLDER = ".mlops"
 
 
@@ -24,12 +23,15 @@ def check_writable_folders(project: Project) -> None:
         Naming the first that cannot.
     """
     folders = [project.reports_folder, project.resolve_path(_STATE_FOLDER)]
-    for url in (project.config.tracking, project.config.database):
-        if url.startswith(_SQLITE_PREFIX):
-            file = project.resolve_path(os.path.expandvars(url.removeprefix(_SQLITE_PREFIX)))
-            folders.append(file.parent)
-            if os.path.exists(file) and not os.access(file, os.W_OK):
-                raise _not_writable_error(file)
+    # As the store and the database read them: only the latter expands environment variables.
+    for url in (project.config.tracking, os.path.expandvars(project.config.database)):
+        file = project.find_sqlite_file(url)
+        if file is None:
+            continue
+        folders.append(file.parent)
+        # Path.exists raises PermissionError below a folder that cannot be searched.
+        if os.path.exists(file) and not os.access(file, os.W_OK):
+            raise _not_writable_error(file)
     for folder in folders:
         require_writable(folder, project)
     try:
@@ -51,7 +53,6 @@ def require_writable(folder: Path, project: Project) -> None:
         If the nearest existing parent is not a folder in which one can be created.
     """
     path = project.resolve_path(folder)
-    # Path.exists raises PermissionError below a folder that cannot be searched.
     existing = next(parent for parent in (path, *path.parents) if os.path.exists(parent))
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise _not_writable_error(existing)

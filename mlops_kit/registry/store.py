@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from mlops_kit.core.lazy import LazyModule
-from mlops_kit.project.loader import Project
+from mlops_kit.project.loader import SQLITE_PREFIX, Project
 
 if TYPE_CHECKING:
     import mlflow as mlflow  # the other modules of this package import it from here
@@ -29,7 +29,6 @@ _MLFLOW_ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-_SQLITE_PREFIX = "sqlite:///"
 _LOCATION_FILE = "root"  # beside the store: the folder for which its paths were written
 _PATH_COLUMNS = (  # (table, column) pairs in which MLflow's SQLite store holds absolute paths
     ("experiments", "artifact_location"),
@@ -43,10 +42,7 @@ _RELOCATE_SQL = "UPDATE {table} SET {column} = replace({column}, ?, ?) WHERE {co
 
 def find_store_file(project: Project) -> Path | None:
     """Return the SQLite file of a local MLflow store; None for a server."""
-    uri = project.config.tracking
-    if not uri.startswith(_SQLITE_PREFIX):
-        return None
-    return project.resolve_path(uri.removeprefix(_SQLITE_PREFIX))
+    return project.find_sqlite_file(project.config.tracking)
 
 
 @contextmanager
@@ -59,7 +55,7 @@ def connect_mlflow(project: Project) -> Iterator[mlflow.MlflowClient]:
     for name, value in _MLFLOW_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     file = find_store_file(project)
-    uri = f"{_SQLITE_PREFIX}{file}" if file else project.config.tracking
+    uri = f"{SQLITE_PREFIX}{file}" if file else project.config.tracking
     mlflow.set_tracking_uri(uri)
     # Importing MLflow sets these levels, and a new store would log each of its migrations.
     for name in ("mlflow", "alembic"):

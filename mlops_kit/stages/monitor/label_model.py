@@ -18,7 +18,7 @@ from mlops_kit.stats.block_effects import (
     estimate_block_effects,
     make_no_effects,
 )
-from mlops_kit.stats.bootstrap import SamplingDesign
+from mlops_kit.stats.bootstrap import MIN_BLOCKS, SamplingDesign
 from mlops_kit.stats.calibration import choose_spline_knots, make_spline_basis
 from mlops_kit.stats.weights import compute_effective_rows
 
@@ -153,12 +153,12 @@ def fit_label_model(
 
     The probability of the positive class, or of each class against the rest, is that of a logistic
     regression on natural cubic splines of the score's logit. From 5,000 rows on it is a mean of
-    this one and of an isotonic regression, with the weights that have the lowest log loss on rows
-    that neither was fitted to: an isotonic regression follows steps, and also noise, which makes a
-    model look better than it is. The probabilities of several classes are divided by their sum.
-    Their uncertainty is that of the splines, bootstrapped: labels of the reference are simulated,
-    with what the rows of a day have in common, and one Newton step leads to the coefficients that
-    they give.
+    this one and of an isotonic regression, with the weights that have the lowest log loss on days
+    (or groups) that neither was fitted to: an isotonic regression follows steps, and also noise,
+    which makes a model look better than it is. The probabilities of several classes are divided by
+    their sum. Their uncertainty is that of the splines, bootstrapped: labels of the reference are
+    simulated, with what the rows of a day have in common, and one Newton step leads to the
+    coefficients that they give.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def fit_label_model(
     targets = _encode_targets(labels, scores)
     curves = []
     for index in range(logits.shape[1]):
-        curves.append(_fit_curve(logits[:, index], targets[:, index], row_weights))
+        curves.append(_fit_curve(logits[:, index], targets[:, index], row_weights, blocks))
     no_effects = make_no_effects(len(curves))
     model = LabelModel(
         tuple(curves),
@@ -268,13 +268,19 @@ def _fit_curve(
     logits: np.ndarray,
     target: np.ndarray,
     row_weights: np.ndarray,
+    blocks: np.ndarray | None,
 ) -> _ClassCurve:
     """Fit the calibration of one class: a spline, and of a large reference steps as well."""
     curve = _fit_spline(logits, target, row_weights)
     if compute_effective_rows(row_weights) < _MIN_ISOTONIC_ROWS:  # too few to tell steps from noise
         return curve
     steps = _fit_steps(logits, target, row_weights)
-    steps_weight = _choose_steps_weight(logits, target, row_weights)
+    steps_weight = _choose_steps_weight(
+        logits,
+        target,
+        row_weights,
+        blocks,
+    )
     return curve._replace(steps=steps, steps_weight=steps_weight)
 
 
@@ -282,9 +288,18 @@ def _choose_steps_weight(
     logits: np.ndarray,
     target: np.ndarray,
     row_weights: np.ndarray,
+    blocks: np.ndarray | None,
 ) -> float:
-    """Choose how much the steps count by the log loss on rows that were left out of the fits."""
-    fold_of_row = np.random.default_rng(0).permutation(len(logits)) % _STACKING_FOLDS
+    """Choose how much the steps count by the log loss on rows that were left out of the fits.
+
+    Whole blocks are left out if there are enough of them. Where the rows of a block have similar
+    scores, steps that were fitted to some of them predict the others too well.
+    """
+    block_codes, block_count = encode_blocks(blocks, len(logits))
+    if block_count < MIN_BLOCKS:
+        block_codes, block_count = encode_blocks(None, len(logits))
+    fold_of_block = np.random.default_rng(0).permutation(block_count) % _STACKING_FOLDS
+    fold_of_row = fold_of_block[block_codes]
     spline_probability = np.empty(len(logits))
     steps_probability = np.empty(len(logits))
     for fold in range(_STACKING_FOLDS):

@@ -319,6 +319,7 @@ def test_deeply_nested_body_is_refused(client: TestClient, depth: int) -> None:
 
 def test_text_that_looks_like_a_key_is_none(client: TestClient) -> None:
     response = client.post("/predict", json={"rows": [ROW], "request_id": 'a": 1'})
+    assert response.status_code == 422
     assert "repeats" not in response.text
 
 
@@ -337,6 +338,7 @@ def test_documentation_asks_a_browser_for_the_token(
         page = client.get("/docs", auth=("me", token))
         assert page.status_code == 200
         links = re.findall(r"""(?:src|href)=["']([^"']+)""", page.text)
+        assert links
         assert all(client.get(link, auth=("me", token)).status_code == 200 for link in links)
         assert client.get("/openapi.json", auth=("me", token)).status_code == 200
         # A browser sends a password also with the requests of other sites.

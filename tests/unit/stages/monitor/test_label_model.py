@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 
@@ -61,6 +62,23 @@ def test_large_reference_follows_steps() -> None:
     model = fit_label_model(scores, labels, draws=2)
     assert model.curves[0].steps_weight > 0.8
     assert np.abs(model.predict(scores) - probability).mean() < 0.03
+
+
+def test_steps_do_not_follow_the_labels_of_days_with_similar_scores() -> None:
+    days = np.arange(60).repeat(100)
+    draws_of_a_day = np.random.default_rng(0).normal(0, 0.7, 200)
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        logits = rng.normal(-1, 1, 60)[days] + rng.normal(0, 0.05, len(days))
+        day_effects = rng.normal(0, 0.7, 60)[days]
+        labels = (rng.random(len(days)) < expit(logits + day_effects)).astype(float)
+        true_probability = expit(logits[:, None] + draws_of_a_day).mean(axis=1)
+        errors = []
+        for design in (SamplingDesign(days), SamplingDesign()):
+            model = fit_label_model(expit(logits), labels, design, draws=2)
+            assert model is not None
+            errors.append(np.abs(model.predict(expit(logits)) - true_probability).mean())
+        assert errors[0] < errors[1]
 
 
 def test_bootstrapped_curves_vary_as_those_of_other_samples() -> None:
