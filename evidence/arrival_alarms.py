@@ -35,6 +35,7 @@ from mlops_kit.watch.arrivals import (
 )
 
 DECIDING_PATHS = (
+    "mlops_kit/project/config/monitoring.py",
     "mlops_kit/watch/arrivals.py",
     "mlops_kit/stats/arrivals.py",
     "evidence/arrival_alarms.py",

@@ -46,6 +46,7 @@ _LABEL_PATHS = (
     *_COMMON_PATHS,
     "mlops_kit/stages/monitor/label_model.py",
     "mlops_kit/stats/calibration.py",
+    "mlops_kit/stats/weights.py",
 )
 DECIDING_PATHS = {
     "binary": (*_LABEL_PATHS, "mlops_kit/stats/binary_metrics.py"),

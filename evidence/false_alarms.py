@@ -37,7 +37,12 @@ from mlops_kit.stages.monitor.joint_drift import measure_joint_drift
 from mlops_kit.stages.monitor.profiles import profile_rows
 from mlops_kit.stages.monitor.season import DriftHistory, mark_seasonal_drift
 
-DECIDING_PATHS = ("mlops_kit/stages/monitor", "mlops_kit/stats", "evidence/false_alarms.py")
+DECIDING_PATHS = (
+    "mlops_kit/project/config/monitoring.py",
+    "mlops_kit/stages/monitor",
+    "mlops_kit/stats",
+    "evidence/false_alarms.py",
+)
 LIMITS = MonitorConfig()
 MIN_DRIFTED_WINDOWS = WatchConfig().min_drifted_windows
 COLUMNS = 50

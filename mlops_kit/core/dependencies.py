@@ -180,9 +180,8 @@ def watch_project_files(
     child_reports : Path or None
         Where child processes report what they use; None if they are not followed.
     """
-    is_watching = file_tracer.tracer_state.has_hooks
     paths = TracedPaths(os.path.abspath(root), os.path.abspath(reports))
-    if is_watching and file_tracer.tracer_state.paths == paths:
+    if file_tracer.tracer_state.paths == paths:
         return
     file_tracer.watch_paths(paths)
     process_tracer.follow_processes(child_reports)

@@ -60,6 +60,8 @@ class _TracerState:
         Whether imported files count as files, as in child processes: there is no import tracer.
     has_hooks : bool
         Whether the hooks are installed.
+    handlers : dict
+        What is called with the arguments of each audit event, by the name of the event.
     """
 
     paths: TracedPaths | None = None

@@ -3,7 +3,7 @@
 The functions of such a library that take paths are wrapped when it is imported. What they are given
 is recorded: files, folders, patterns; of SQL, the text in quotes that names files.
 
-To add a function: a line in ``_FUNCTIONS``.
+To add a function: its name in the table of its library, which ``_FUNCTIONS`` lists.
 """
 
 from __future__ import annotations
@@ -35,33 +35,72 @@ class _Use(Enum):
     SERVER = "it connects to a database server"
 
 
+_Functions = dict[_Use, tuple[str, ...]]  # functions of a module, or Class.method
+
 _DUCKDB_READERS = (
-    *("read_csv", "from_csv_auto", "read_parquet", "from_parquet", "read_json"),
-    *("parquet_schema", "parquet_metadata"),
+    "read_csv",
+    "from_csv_auto",
+    "read_parquet",
+    "from_parquet",
+    "read_json",
+    "parquet_schema",
+    "parquet_metadata",
 )
-_DUCKDB_QUERIES = ("sql", "query", "execute", "executemany", "from_query")
-_POLARS_READERS = (
-    *("read_csv", "scan_csv", "read_csv_batched", "read_parquet", "scan_parquet"),
-    *("read_ipc", "scan_ipc", "read_ipc_stream", "read_json", "read_ndjson", "scan_ndjson"),
-    *("read_avro", "read_excel", "read_ods", "read_delta", "scan_delta", "read_parquet_schema"),
+_DUCKDB_QUERIES = (
+    "sql",
+    "query",
+    "execute",
+    "executemany",
+    "from_query",
 )
-# Functions (or Class.method) by module.
-_FUNCTIONS: dict[str, dict[_Use, tuple[str, ...]]] = {
-    "duckdb": {
-        _Use.READ: (
-            *_DUCKDB_READERS,
-            *(f"DuckDBPyConnection.{name}" for name in _DUCKDB_READERS),
-            "connect",
-        ),
-        _Use.QUERY: (
-            *_DUCKDB_QUERIES,
-            *(f"DuckDBPyConnection.{name}" for name in _DUCKDB_QUERIES),
-        ),
-        _Use.WRITE: (
-            *("DuckDBPyRelation.to_csv", "DuckDBPyRelation.write_csv"),
-            *("DuckDBPyRelation.to_parquet", "DuckDBPyRelation.write_parquet"),
-        ),
-    },
+_DUCKDB: _Functions = {
+    _Use.READ: (
+        "connect",
+        *_DUCKDB_READERS,
+        *(f"DuckDBPyConnection.{name}" for name in _DUCKDB_READERS),
+    ),
+    _Use.QUERY: (
+        *_DUCKDB_QUERIES,
+        *(f"DuckDBPyConnection.{name}" for name in _DUCKDB_QUERIES),
+    ),
+    _Use.WRITE: (
+        "DuckDBPyRelation.to_csv",
+        "DuckDBPyRelation.write_csv",
+        "DuckDBPyRelation.to_parquet",
+        "DuckDBPyRelation.write_parquet",
+    ),
+}
+_POLARS: _Functions = {
+    _Use.READ: (
+        "read_csv",
+        "scan_csv",
+        "read_csv_batched",
+        "read_parquet",
+        "scan_parquet",
+        "read_ipc",
+        "scan_ipc",
+        "read_ipc_stream",
+        "read_json",
+        "read_ndjson",
+        "scan_ndjson",
+        "read_avro",
+        "read_excel",
+        "read_ods",
+        "read_delta",
+        "scan_delta",
+        "read_parquet_schema",
+    ),
+    _Use.WRITE: (
+        "DataFrame.write_csv",
+        "DataFrame.write_parquet",
+        "DataFrame.write_ipc",
+        "LazyFrame.sink_csv",
+        "LazyFrame.sink_parquet",
+        "LazyFrame.sink_ipc",
+    ),
+    _Use.ENGINE: ("read_database_uri",),
+}
+_PYARROW: dict[str, _Functions] = {
     "pyarrow": {_Use.READ: ("memory_map",)},
     "pyarrow.csv": {_Use.READ: ("read_csv", "open_csv"), _Use.WRITE: ("write_csv",)},
     "pyarrow.json": {_Use.READ: ("read_json", "open_json")},
@@ -72,22 +111,23 @@ _FUNCTIONS: dict[str, dict[_Use, tuple[str, ...]]] = {
     },
     "pyarrow.parquet": {
         _Use.READ: (
-            *("read_table", "read_pandas", "read_metadata", "read_schema"),
-            *("ParquetFile.__init__", "ParquetDataset.__init__"),
+            "read_table",
+            "read_pandas",
+            "read_metadata",
+            "read_schema",
+            "ParquetFile.__init__",
+            "ParquetDataset.__init__",
         ),
         _Use.WRITE: ("write_table", "ParquetWriter.__init__", "write_to_dataset"),
     },
     "pyarrow.dataset": {_Use.READ: ("dataset",), _Use.WRITE: ("write_dataset",)},
+}
+_FUNCTIONS: dict[str, _Functions] = {  # by module
+    "duckdb": _DUCKDB,
+    "polars": _POLARS,
+    **_PYARROW,
     "h5py": {_Use.BY_MODE: ("File.__init__",)},
     "tables": {_Use.BY_MODE: ("open_file",)},
-    "polars": {
-        _Use.READ: _POLARS_READERS,
-        _Use.WRITE: (
-            *("DataFrame.write_csv", "DataFrame.write_parquet", "DataFrame.write_ipc"),
-            *("LazyFrame.sink_csv", "LazyFrame.sink_parquet", "LazyFrame.sink_ipc"),
-        ),
-        _Use.ENGINE: ("read_database_uri",),
-    },
     "sqlalchemy": {_Use.ENGINE: ("create_engine",)},
     "psycopg": {_Use.SERVER: ("connect",)},
     "psycopg2": {_Use.SERVER: ("connect",)},
@@ -170,7 +210,7 @@ def _wrap_function(
     @functools.wraps(original)
     def call_and_record(*args: Any, **kwargs: Any) -> Any:
         values = args[1:] if is_method else args
-        _record_call(module.__name__, use, values, kwargs)
+        _record_call(use, values, kwargs)
         if use is _Use.QUERY:
             return _call_for(sys._getframe(1), functools.partial(original, *args, **kwargs))
         return original(*args, **kwargs)
@@ -189,7 +229,6 @@ def _call_for(frame: FrameType, query: functools.partial[Any]) -> Any:
 
 
 def _record_call(
-    library: str,
     use: _Use,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -199,20 +238,14 @@ def _record_call(
         return
     if callers.find_caller(sys._getframe(2)).is_service:
         return
-    file_tracer.run_untraced(lambda: _RECORDERS[use](library, [*args, *kwargs.values()], kwargs))
+    file_tracer.run_untraced(lambda: _RECORDERS[use](args, kwargs))
 
 
-def _record_reading(
-    library: str,
-    values: list[Any],
-    options: dict[str, Any],
-) -> None:
-    del library
-    positional_count = len(values) - len(options)
-    if positional_count > 0:
-        paths = _list_paths(values[:1])
+def _record_reading(args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    if args:
+        paths = _list_paths(args[:1])
     else:  # keywords only, of which any may be the path
-        paths = [text for text in _list_paths(values) if _names_file(text)]
+        paths = [text for text in _list_paths([*options.values()]) if _names_file(text)]
     for path in paths:
         if path != ":memory:":
             _record_path(path)
@@ -228,50 +261,38 @@ def _record_path(text: str) -> None:
         file_tracer.add_path_use(os.path.abspath(path))
 
 
-def _record_writing(
-    library: str,
-    values: list[Any],
-    options: dict[str, Any],
-) -> None:
-    del library, options
-    for path in _list_paths(values):
+def _record_writing(args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    for path in _list_paths([*args, *options.values()]):
         if not _REMOTE_ADDRESS.match(path):
             file_log.add("written", os.path.abspath(path))
 
 
-def _record_by_mode(
-    library: str,
-    values: list[Any],
-    options: dict[str, Any],
-) -> None:
+def _record_by_mode(args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    values = (*args, *options.values())
     mode = options.get("mode", values[1] if len(values) > 1 else "r")
     is_reading = str(mode).startswith("r")
     record = _record_reading if is_reading else _record_writing
-    record(library, values[:1], {})
+    record(values[:1], {})
 
 
-def _record_query(
-    library: str,
-    values: list[Any],
-    options: dict[str, Any],
-) -> None:
-    del library, options
-    query = values[0] if values else ""
-    if not isinstance(query, str) or len(query) > _MAX_QUERY_CHARACTERS:
+def _record_query(args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    query = next(iter((*args, *options.values())), "")
+    if not isinstance(query, str):
         return
-    targets = {match[1] for match in _COPY_TARGET.finditer(query)}
+    if len(query) > _MAX_QUERY_CHARACTERS:
+        file_tracer.add_untraced_use(f"a query of more than {_MAX_QUERY_CHARACTERS:,} characters")
+        return
+    targets = _list_literals(_COPY_TARGET, query)
     for target in targets:
         file_log.add("written", os.path.abspath(target))
-    for match in _LITERAL.finditer(query):
-        text = match[1].replace("''", "'")
-        if text not in targets and _may_be_path(text):
-            _record_literal(text)
+    for text in _list_literals(_LITERAL, query):
+        if text not in targets and _may_be_path(text) and _names_file(text):
+            _record_path(text)
 
 
-def _record_literal(text: str) -> None:
-    """Record a text of a query if it names a file."""
-    if _names_file(text):
-        _record_path(text)
+def _list_literals(pattern: re.Pattern[str], query: str) -> list[str]:
+    """List the texts in quotes that a pattern finds, with a doubled quote as one."""
+    return [match[1].replace("''", "'") for match in pattern.finditer(query)]
 
 
 def _names_file(text: str) -> bool:
@@ -286,28 +307,19 @@ def _may_be_path(text: str) -> bool:
     return is_short and "\0" not in text and "\n" not in text
 
 
-def _record_engine(
-    library: str,
-    values: list[Any],
-    options: dict[str, Any],
-) -> None:
-    del library, options
-    for value in values:
+def _record_engine(args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    for value in (*args, *options.values()):
         match = _DATABASE_SCHEME.match(str(value))
         if match and match[1] not in _EMBEDDED_DATABASES:
             file_tracer.add_untraced_use(f"{match[1]} database")
 
 
-def _record_server(
-    library: str,
-    values: list[Any],
-    options: dict[str, Any],
-) -> None:
-    del library, values, options
+def _record_server(args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    del args, options
     file_tracer.add_untraced_use("postgresql database")
 
 
-_RECORDERS: dict[_Use, Callable[[str, list[Any], dict[str, Any]], None]] = {
+_RECORDERS: dict[_Use, Callable[[tuple[Any, ...], dict[str, Any]], None]] = {
     _Use.READ: _record_reading,
     _Use.WRITE: _record_writing,
     _Use.BY_MODE: _record_by_mode,

@@ -45,6 +45,7 @@ _BOOT_ID_FILE = _PROC / "sys/kernel/random/boot_id"  # of the kernel, which cont
 _START_TIME_TOLERANCE = 1.0
 _ACQUIRE_SECONDS = 0.3  # another process may be asking whether the lock is held
 _ACQUIRE_POLL_SECONDS = 0.02
+_CONTENTION_ERRORS = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES}
 _UNSUPPORTED_ERRORS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
@@ -216,7 +217,7 @@ def _lock_exclusively(descriptor: int) -> bool:
         except OSError as error:
             if error.errno in _UNSUPPORTED_ERRORS:
                 return False
-            if error.errno not in {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES}:
+            if error.errno not in _CONTENTION_ERRORS:
                 raise
         else:
             return True
@@ -243,8 +244,7 @@ def is_lock_held(path: Path) -> bool | None:
         # A shared lock: processes that ask at the same time do not see one another.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
-        is_contended = error.errno in {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES}
-        return True if is_contended else None
+        return True if error.errno in _CONTENTION_ERRORS else None
     else:
         return False
     finally:

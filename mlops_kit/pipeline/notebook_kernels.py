@@ -8,7 +8,7 @@ packages there.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,7 @@ def check_notebook_kernels(project: Project, stages: Iterable[str]) -> list[str]
     KitError
         If a notebook is not in Python.
     """
-    return list(_iterate_kernel_notes(project, stages))
-
-
-def _iterate_kernel_notes(project: Project, stages: Iterable[str]) -> Iterator[str]:
-    """Yield a note for each notebook that was saved with a kernel of another environment."""
+    notes = []
     for stage in stages:
         notebook = project.get_notebook_path(stage)
         metadata = load_notebook_metadata(notebook)
@@ -54,10 +50,11 @@ def _iterate_kernel_notes(project: Project, stages: Iterable[str]) -> Iterator[s
         name = str(kernelspec.get("name") or "")
         if name not in _GENERIC_KERNEL_NAMES and not _is_own_kernel(name):
             shown_name = kernelspec.get("display_name") or name
-            yield (
+            notes.append(
                 f"{stage}: {notebook.name} was saved with the kernel {shown_name!r} of another "
                 f"environment; it runs in {sys.prefix}"
             )
+    return notes
 
 
 def _find_language(metadata: dict[str, Any]) -> str:

@@ -78,12 +78,12 @@ def _parse_cell(text: str) -> list[ast.stmt]:
     """
     try:
         return ast.parse(text).body
-    except SyntaxError:
+    except SyntaxError as error:
         try:
             with import_from_extra("train"):
                 from IPython.core.inputtransformer2 import TransformerManager
         except MissingExtraError:  # an installation that runs no notebooks
-            raise SyntaxError from None
+            raise error from None
         return ast.parse(TransformerManager().transform_cell(text)).body
 
 

@@ -115,10 +115,8 @@ def choose_cost_ratios(losses: WindowLosses, first_fit: ReplayFit) -> list[CostR
             )
             continue
         days = factor * _UNSTATED_RATIO_DAYS
-        title = (
-            f"a retraining costs as much as {format_number(days)} days at the limit of "
-            "monitor.max_drop"
-        ).replace(" 1 days", " 1 day")
+        period = "1 day" if days == 1 else f"{format_number(days)} days"
+        title = f"a retraining costs as much as {period} at the limit of monitor.max_drop"
         ratios.append(CostRatio(factor, days * _compute_daily_drop(losses, first_fit), title))
     return ratios
 

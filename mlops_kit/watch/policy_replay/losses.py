@@ -40,6 +40,8 @@ class WindowLosses:
         self.threshold = threshold
         self.metric = METRICS[history.project.config.headline_metric]
         self._losses: dict[FitRequest, np.ndarray] = {}
+        self._period_sums: dict[tuple[FitRequest, datetime, datetime], float] = {}
+        # While these are NaN, no gap is filled: those of the first model stay.
         self._first_losses = np.full(len(history.windows), np.nan)
         self._first_losses = self.get_losses(first_fit)
 
@@ -107,6 +109,13 @@ class WindowLosses:
             if rows:
                 sums[window.number] = rows * losses[window.number]
         return sums
+
+    def sum_period(self, fit: ReplayFit, start: datetime, end: datetime) -> float:
+        """Sum the loss of a model over all rows of a period; each sum is computed once."""
+        key = (fit.request, start, end)
+        if key not in self._period_sums:
+            self._period_sums[key] = float(self.sum_losses(fit, start, end).sum())
+        return self._period_sums[key]
 
     def sum_timeline(
         self, periods: Sequence[ServingPeriod], fits: dict[FitRequest, ReplayFit]

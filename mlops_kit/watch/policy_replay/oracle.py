@@ -13,7 +13,6 @@ arXiv:2310.04216 (2023).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from mlops_kit.core.lazy import np
 from mlops_kit.watch.policy_replay.fits import ReplayFit
@@ -45,38 +44,22 @@ def find_best_periods(
     best_costs = np.full(len(candidates), np.inf)
     best_costs[0] = 0.0
     predecessors = [-1] * len(candidates)
-    cumulated = [_LossUntil(losses, fit) for fit in candidates]
     for number in range(1, len(candidates)):
         for earlier in range(number):
             if starts[earlier] >= starts[number]:
                 continue
-            served = cumulated[earlier].sum_between(starts[earlier], starts[number])
+            served = losses.sum_period(candidates[earlier], starts[earlier], starts[number])
             cost = best_costs[earlier] + served + retraining_cost
             if cost < best_costs[number]:
                 best_costs[number] = cost
                 predecessors[number] = earlier
     total_costs = []
     for number, start in enumerate(starts):
-        total_costs.append(best_costs[number] + cumulated[number].sum_between(start, history.end))
+        served = losses.sum_period(candidates[number], start, history.end)
+        total_costs.append(best_costs[number] + served)
     chosen = int(np.argmin(total_costs))
     periods = []
     while chosen >= 0:
         periods.append(ServingPeriod(candidates[chosen].request, starts[chosen]))
         chosen = predecessors[chosen]
     return periods[::-1]
-
-
-class _LossUntil:
-    """The loss of a model summed up to a time, each sum computed once."""
-
-    def __init__(self, losses: WindowLosses, fit: ReplayFit) -> None:
-        self._losses = losses
-        self._fit = fit
-        self._sums: dict[tuple[datetime, datetime], float] = {}
-
-    def sum_between(self, start: datetime, end: datetime) -> float:
-        """Sum the loss over the rows of a period."""
-        period = (start, end)
-        if period not in self._sums:
-            self._sums[period] = float(self._losses.sum_losses(self._fit, start, end).sum())
-        return self._sums[period]

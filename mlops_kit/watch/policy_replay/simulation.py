@@ -38,6 +38,7 @@ from mlops_kit.watch.policy_replay.promotion_check import (
     measure_window_gain,
 )
 from mlops_kit.watch.policy_replay.store import ReplayStore
+from mlops_kit.watch.predecessor import MIN_LABELED_SHARE
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance, is_drop_growing
 
 _PERFORMANCE_CHECKS = (REALIZED_PERFORMANCE_CHECK, CONCEPT_DRIFT_CHECK)
@@ -118,6 +119,7 @@ class _Rollbacks:
     """What the comparison with the replaced version has found since the last promotion."""
 
     gains: list[PairedGain] = field(default_factory=list)
+    waiting: list[ReplayWindow] = field(default_factory=list)  # for labels
     is_over: bool = False
     in_a_row: int = 0
 
@@ -180,7 +182,7 @@ class PolicySimulation:
                 continue
             decision = self._decide(findings, as_of, later_window_reason)
             self._record_decision(findings, as_of, decision)
-            self._compare_with_replaced(findings, as_of)
+            self._compare_with_replaced(window, as_of)
         if decision is not None and findings is not None and decision.should_retrain:
             self._retrain(findings, as_of, decision)
 
@@ -371,34 +373,44 @@ class PolicySimulation:
         self._rollbacks = _Rollbacks(in_a_row=rollbacks_in_a_row)
         self.timeline.periods.append(ServingPeriod(request, as_of))
 
-    def _compare_with_replaced(self, findings: _WindowFindings, as_of: datetime) -> None:
-        """Compare the champion with the version that it replaced; roll it back if it is worse."""
+    def _compare_with_replaced(self, window: ReplayWindow, as_of: datetime) -> None:
+        """Compare the champion with the version that it replaced; roll it back if it is worse.
+
+        A window waits until nearly all of its rows have a label, as it does in the watch.
+        """
         watch = self.config.watch
         rollbacks = self._rollbacks
-        is_looking = watch.rollback and not rollbacks.is_over and self._replaced is not None
-        if not is_looking or self._replaced is None or findings.window.end <= self.champion.as_of:
+        replaced = self._replaced
+        if not watch.rollback or rollbacks.is_over or replaced is None:
             return
-        if len(rollbacks.gains) >= watch.rollback_windows:
-            return
-        start = max(findings.window.start, self.timeline.periods[-1].start)
-        positions = self.history.list_positions(start, findings.window.end)
-        if not len(positions):
-            return
-        gain = measure_window_gain(
-            self.history,
-            self.store.get_fit(self.champion),
-            self.store.get_fit(self._replaced),
-            self._keep_labeled(positions, as_of),
-            self.store.recipe.threshold,
-        )
-        if gain is None:
-            return
-        rollbacks.gains.append(gain)
-        if not has_to_roll_back(rollbacks.gains, self.config):
-            return
-        self._set_outcome("rolled back")
-        self.timeline.periods.append(ServingPeriod(self._replaced, as_of))
-        self._rollbacks = _Rollbacks(is_over=True, in_a_row=rollbacks.in_a_row + 1)
+        if window.end > self.champion.as_of:
+            rollbacks.waiting.append(window)
+        for waiting in rollbacks.waiting.copy():
+            if len(rollbacks.gains) >= watch.rollback_windows:
+                return
+            start = max(waiting.start, self.timeline.periods[-1].start)
+            positions = self.history.list_positions(start, waiting.end)
+            labeled_positions = self._keep_labeled(positions, as_of)
+            if len(labeled_positions) < MIN_LABELED_SHARE * len(positions):
+                continue
+            rollbacks.waiting.remove(waiting)
+            if not len(positions):
+                continue
+            gain = measure_window_gain(
+                self.history,
+                self.store.get_fit(self.champion),
+                self.store.get_fit(replaced),
+                labeled_positions,
+                self.store.recipe.threshold,
+            )
+            if gain is None:
+                continue
+            rollbacks.gains.append(gain)
+            if has_to_roll_back(rollbacks.gains, self.config):
+                self._set_outcome("rolled back")
+                self.timeline.periods.append(ServingPeriod(replaced, as_of))
+                self._rollbacks = _Rollbacks(is_over=True, in_a_row=rollbacks.in_a_row + 1)
+                return
 
     def _keep_labeled(self, positions: np.ndarray, as_of: datetime) -> np.ndarray:
         rows = self.history.get_window_rows(positions, as_of)

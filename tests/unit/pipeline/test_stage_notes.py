@@ -10,7 +10,7 @@ CELLS = [
     {"metadata": {"tags": ["parameters"]}, "execution_count": 1},
     {"metadata": {"tags": ["injected-parameters"]}, "execution_count": 2},
     {"metadata": {}, "execution_count": None},
-    {"metadata": {}, "execution_count": 3},
+    {"metadata": {}, "execution_count": 5},
 ]
 DEPENDENCIES = StageDependencies(
     untraced=[
@@ -22,7 +22,7 @@ DEPENDENCIES = StageDependencies(
 
 
 def test_cells_are_counted_without_the_injected_one() -> None:
-    used = {"untraced": [("curl", 3), ("git", 0)], "errors": [("lost", 1)], "files": {}}
+    used = {"untraced": [("curl", 5), ("git", 0)], "errors": [("lost", 1)], "files": {}}
     assert number_cells(used, CELLS) == {
         "untraced": [("curl", 3), ("git", 0)],
         "errors": [("lost", 1)],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import combinations
 from pathlib import Path
 
@@ -10,46 +10,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_kit.project import loader
 from mlops_kit.watch.policy_replay.fits import FitRequest, FitSummary, ReplayFit
 from mlops_kit.watch.policy_replay.history import ReplayHistory
 from mlops_kit.watch.policy_replay.losses import WindowLosses
 from mlops_kit.watch.policy_replay.oracle import find_best_periods
 from mlops_kit.watch.policy_replay.simulation import ServingPeriod
+from tests.support.replayed_history import START, make_history
 
-START = datetime(2024, 1, 1, tzinfo=UTC)
 DAYS = 60
 ROWS_PER_DAY = 4
-YAML = """
-name: tiny
-source: t.csv
-target: y
-task: regression
-time: at
-label_delay: 2d
-review: {metric: mae}
-"""
 
 
 @pytest.fixture
 def history(tmp_path: Path) -> ReplayHistory:
     """Sixty days of four rows whose target is zero."""
-    (tmp_path / "mlops.yaml").write_text(YAML)
-    project = loader.load_project(tmp_path)
-    count = DAYS * ROWS_PER_DAY
-    hours = np.arange(count) * (24 / ROWS_PER_DAY)
-    times = pd.Series(pd.Timestamp(START) + pd.to_timedelta(hours, unit="h"))
-    table = pd.DataFrame({"at": times, "x": 1.0, "y": 0.0})
-    return ReplayHistory(
-        project=project,
-        table=table,
-        label_times=times + pd.Timedelta(days=2),
-        rejected=np.zeros(count, dtype=bool),
-        classes=(),
-        start=START,
-        end=START + timedelta(days=DAYS),
-        digest="d",
-    )
+    return make_history(tmp_path, DAYS, ROWS_PER_DAY)
 
 
 def make_fit(history: ReplayHistory, day: int, errors: np.ndarray) -> ReplayFit:

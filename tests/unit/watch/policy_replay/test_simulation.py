@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -17,55 +16,36 @@ from mlops_kit.core.results import (
     Verdict,
     Verdicts,
 )
-from mlops_kit.project import loader
 from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK
-from mlops_kit.watch.policy_replay.history import ReplayHistory
+from mlops_kit.stats.paired_gains import PairedGain
+from mlops_kit.watch.policy_replay import simulation as policy_simulation
+from mlops_kit.watch.policy_replay.fits import FitRequest
 from mlops_kit.watch.policy_replay.policies import load_policies
 from mlops_kit.watch.policy_replay.simulation import (
     PolicySimulation,
+    ReplayDecision,
+    ServingPeriod,
     _EvaluatedWindow,
     _WindowFindings,
 )
 from mlops_kit.watch.policy_replay.store import ReplayStore
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 from tests.support import watched_project as watched
+from tests.support.replayed_history import START, make_history
 
-START = datetime(2024, 1, 1, tzinfo=UTC)
 DAYS = 40
 ROWS_PER_DAY = 24
+SETTINGS = "retrain: {min_labels: 10, cooldown: 21d}\n"
 DRIFT_COLUMNS = ["column", "status", "missing_reference", "missing_current"]
 NO_DRIFT = Table("Drift", "", pd.DataFrame([("x", "none", 0.0, 0.0)], columns=DRIFT_COLUMNS))
-YAML = """
-name: tiny
-source: t.csv
-target: y
-task: regression
-time: at
-label_delay: 2d
-review: {metric: mae}
-retrain: {min_labels: 10, cooldown: 21d}
-"""
 
 
 @pytest.fixture
 def simulation(tmp_path: Path) -> PolicySimulation:
     """The project's own policy on forty days of 24 rows."""
-    (tmp_path / "mlops.yaml").write_text(YAML)
-    project = loader.load_project(tmp_path)
-    count = DAYS * ROWS_PER_DAY
-    times = pd.Series(pd.Timestamp(START) + pd.to_timedelta(np.arange(count), unit="h"))
-    history = ReplayHistory(
-        project=project,
-        table=pd.DataFrame({"at": times, "x": 1.0, "y": 0.0}),
-        label_times=times + pd.Timedelta(days=2),
-        rejected=np.zeros(count, dtype=bool),
-        classes=(),
-        start=START,
-        end=START + timedelta(days=DAYS),
-        digest="d",
-    )
+    history = make_history(tmp_path, DAYS, ROWS_PER_DAY, SETTINGS)
     store = ReplayStore(history, watched.RECIPE, tmp_path / "replay")
-    return PolicySimulation(store, load_policies(project, ["default"])[0])
+    return PolicySimulation(store, load_policies(history.project, ["default"])[0])
 
 
 def make_performance(mae: float) -> WindowPerformance:
@@ -112,3 +92,30 @@ def test_only_a_drop_that_grows_does_not_wait_for_the_cooldown(
     findings = _WindowFindings(window, champion, positions, monitoring, make_performance(mae))
     decision = simulation._decide(findings, window.evaluated_at, "")
     assert decision.action == action, decision.reason
+
+
+def test_a_rollback_waits_for_the_labels_of_its_window(
+    simulation: PolicySimulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = simulation.history.windows[:2]
+    replaced = simulation.champion
+    champion = FitRequest(START + timedelta(hours=1))
+    simulation.timeline.periods.append(ServingPeriod(champion, champion.as_of))
+    simulation.timeline.decisions.append(ReplayDecision(0, START, champion, "keep", "", False))
+    simulation._replaced = replaced
+    compared_rows = []
+
+    def measure_loss(*arguments: object) -> PairedGain:
+        rows = len(arguments[3])  # type: ignore[arg-type]
+        compared_rows.append(rows)
+        return PairedGain(-5.0, 1e-6, 50, rows)
+
+    monkeypatch.setattr(policy_simulation, "measure_window_gain", measure_loss)
+    monkeypatch.setattr(ReplayStore, "get_fit", lambda _store, request: request)
+    positions = simulation.history.list_positions(champion.as_of, first.end)
+    late_positions = positions[: len(positions) // 5]
+    simulation.history.label_times.iloc[late_positions] += timedelta(days=9)
+    simulation._compare_with_replaced(first, first.evaluated_at)
+    assert (compared_rows, simulation.champion) == ([], champion)
+    simulation._compare_with_replaced(second, second.evaluated_at)
+    assert (compared_rows, simulation.champion) == ([len(positions)], replaced)
