@@ -17,6 +17,7 @@ from mlops_kit.stages.monitor.joint_cost import JointCost
 from mlops_kit.stages.monitor.joint_drift import JointDrift
 from mlops_kit.stages.monitor.reference_performance import ReferencePerformance
 from mlops_kit.stages.retrain.policy import RetrainingDecision
+from mlops_kit.stats.interval_difference import compute_difference_interval
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK, upgrade_monitoring_table
 
@@ -197,16 +198,31 @@ class WindowPerformance:
 def is_drop_growing(
     performance: WindowPerformance, earlier: WindowPerformance | None, headline: str
 ) -> bool:
-    """Whether the performance dropped further than in the window before, or right at first."""
+    """Whether a drop is larger than in the window before, by more than chance.
+
+    The whole interval of the difference of the two windows has to be on the worse side. A drop in
+    the first window with labels counts as growing.
+
+    Parameters
+    ----------
+    performance : WindowPerformance
+        What the labels of the window show.
+    earlier : WindowPerformance or None
+        What the labels of the window before show of the same version; None if there is none.
+    headline : str
+        Name of the metric.
+    """
     if not performance.has_failed(REALIZED_PERFORMANCE_CHECK):
         return False
     if earlier is None:
         return True
-    value = performance.realized.to_intervals()[headline].value
-    earlier_value = earlier.realized.to_intervals()[headline].value
-    if value is None or earlier_value is None:
-        return False
-    return METRICS[headline].compute_gain(value, earlier_value) < 0
+    value = performance.realized.to_intervals()[headline]
+    earlier_value = earlier.realized.to_intervals()[headline]
+    if METRICS[headline].greater_is_better:
+        growth = compute_difference_interval(earlier_value, value)
+    else:
+        growth = compute_difference_interval(value, earlier_value)
+    return growth.low is not None and growth.low > 0
 
 
 def _dump_record(record: WindowMonitoring | WindowPerformance) -> str:

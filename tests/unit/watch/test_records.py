@@ -117,7 +117,7 @@ def test_performance_record_without_cost_and_decision_can_be_read() -> None:
     assert (read.cost, read.saved, read.decision) == (None, None, None)
 
 
-def test_a_drop_grows_if_the_value_is_worse_than_that_of_the_window_before() -> None:
+def test_a_drop_grows_if_the_value_is_worse_than_in_the_window_before_by_more_than_chance() -> None:
     failed = Verdict(
         REALIZED_PERFORMANCE_CHECK,
         "Performance",
@@ -127,12 +127,32 @@ def test_a_drop_grows_if_the_value_is_worse_than_that_of_the_window_before() -> 
     )
     columns = ["metric", "value", "low", "high", "rows"]
     performances = {}
-    for value in (0.6, 0.7):
+    for value in (0.6, 0.68, 0.7):
         data = pd.DataFrame([("roc_auc", value, value - 0.02, value + 0.02, 280)], columns=columns)
         performances[value] = replace(
             PERFORMANCE, realized=replace(REALIZED, data=data), verdicts=Verdicts((failed,))
         )
     assert is_drop_growing(performances[0.6], performances[0.7], "roc_auc")
+    assert not is_drop_growing(performances[0.68], performances[0.7], "roc_auc")
     assert not is_drop_growing(performances[0.7], performances[0.6], "roc_auc")
     assert is_drop_growing(performances[0.7], None, "roc_auc")
     assert not is_drop_growing(PERFORMANCE, None, "roc_auc")
+
+
+def test_a_drop_grows_if_an_error_is_larger_than_in_the_window_before() -> None:
+    failed = Verdict(
+        REALIZED_PERFORMANCE_CHECK,
+        "Performance",
+        CheckOutcome.FAILED,
+        CheckSeverity.BLOCKS,
+        "MAE rose.",
+    )
+    columns = ["metric", "value", "low", "high", "rows"]
+    performances = {}
+    for value in (2.0, 3.0):
+        data = pd.DataFrame([("mae", value, value - 0.2, value + 0.2, 280)], columns=columns)
+        performances[value] = replace(
+            PERFORMANCE, realized=replace(REALIZED, data=data), verdicts=Verdicts((failed,))
+        )
+    assert is_drop_growing(performances[3.0], performances[2.0], "mae")
+    assert not is_drop_growing(performances[2.0], performances[3.0], "mae")
