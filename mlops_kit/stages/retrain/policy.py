@@ -43,6 +43,7 @@ PERFORMANCE_REASONS = frozenset({"performance_drop", "concept_drift"})
 _REASON_TITLES = {
     "performance_drop": "a proven performance drop",
     "concept_drift": "concept drift",
+    "confirmed_drift": "confirmed drift",
     "drift": "drift alone",
     "drift_cost": "costly drift",
     "age": "age",

@@ -321,6 +321,17 @@ def test_costly_drift_and_data_volume_are_reasons_where_they_are_limited(
     assert reason in decision.reason
 
 
+def test_confirmed_drift_is_a_reason_by_itself_unless_switched_off() -> None:
+    confirmed = make_verdict(
+        "confirmed_drift", CheckOutcome.FAILED, CheckSeverity.WARNS, "a drifted, at a cost."
+    )
+    evidence = make_evidence(NO_DROP, confirmed, retrain={}, is_drop_confirmed=False)
+    assert policy.decide_retraining(evidence).reason == "Yes: a drifted, at a cost."
+    assert decide(NO_DROP, confirmed, on_confirmed_drift=False).action == "keep"
+    assert decide(NO_DROP, confirmed, when={"any": ["age"]}).action == "keep"
+    assert decide(NO_DROP, confirmed, when={"any": ["confirmed_drift"]}).action == "retrain"
+
+
 def test_drop_in_one_window_alone_is_not_proven() -> None:
     evidence = make_evidence(DROP, retrain={}, is_drop_confirmed=False)
     decision = policy.decide_retraining(evidence)
