@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -44,9 +43,7 @@ def make_realized(value: float | None, half_width: float, metric: str = "roc_auc
     return Table("Realized performance", "", data)
 
 
-def check(
-    window: Window, value: float | None = 0.96, half_width: float = 0.005, **reference: Any
-) -> str:
+def check(window: Window, value: float | None = 0.96, half_width: float = 0.005) -> str:
     realized = make_realized(value, half_width)
     return check_confirmed_drift(window, realized, REFERENCE, CONFIG).outcome.value
 
@@ -91,20 +88,22 @@ def test_joint_drift_is_drift() -> None:
 
 
 def test_values_outside_the_support_ask_for_an_investigation() -> None:
-    assert check(Window(cost=math.nan, is_outside=True)) == "cannot_tell"
+    assert check(Window(cost=math.nan, is_outside=True)) == "cannot tell"
 
 
 def test_without_labels_or_reference_it_does_not_apply() -> None:
-    assert check(Window(), None) == "not_applicable"
+    assert check(Window(), None) == "not applicable"
     realized = make_realized(0.96, 0.005)
     verdict = check_confirmed_drift(Window(), realized, None, CONFIG)
-    assert verdict.outcome == "not_applicable"
+    assert verdict.outcome == "not applicable"
     accepted = Interval(0.972)  # by a person, so that its noise is not known
-    assert check_confirmed_drift(Window(), realized, accepted, CONFIG).outcome == "cannot_tell"
+    assert check_confirmed_drift(Window(), realized, accepted, CONFIG).outcome == "cannot tell"
 
 
 def test_rise_of_an_error_is_a_loss() -> None:
-    config = ProjectConfig(name="t", source="t.csv", target="y", task="regression")
+    config = ProjectConfig(
+        name="t", source="t.csv", target="y", task="regression", review={"metric": "mae"}
+    )
     metric = config.headline_metric
     window = Window(estimated=Interval(11.0))
     reference = Interval(10.0, 9.8, 10.2)
