@@ -19,8 +19,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -33,6 +35,7 @@ from mlops_kit.pipeline.fork_server import (
     FORK_SERVER_SCRIPT,
     ChildRequest,
 )
+from mlops_kit.pipeline.resident.client import open_fork_server
 from mlops_kit.pipeline.shell_errors import SHELL_ERRORS_VARIABLE
 from mlops_kit.project import notebook_cells
 from mlops_kit.project.loader import Project
@@ -163,26 +166,60 @@ class _PendingRequest:
     child: ForkedProcess | None = None
 
 
-class ForkServer:
-    """A fork server that belongs to this process.
+class OwnForkServer:
+    """A fork server that this process has started.
 
     Parameters
     ----------
-    module_names : iterable of str
-        Modules to import before the first fork; after ``DEFERRED_MODULES_MARKER``, later.
+    module_names : list of str
+        Modules that it imports.
     """
 
-    def __init__(self, module_names: Iterable[str] = ()) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", FORK_SERVER_SCRIPT, json.dumps(list(module_names))],
+    def __init__(self, module_names: list[str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", FORK_SERVER_SCRIPT, json.dumps(module_names)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**DEFAULT_ENVIRONMENT_VARIABLES, **_DEBUGGER_ENVIRONMENT, **os.environ},
             cwd="/",
             start_new_session=True,
         )
-        self.request_pipe = cast("IO[bytes]", self.process.stdin)
-        self.reply_pipe = cast("IO[bytes]", self.process.stdout)
+        self.pid = self._process.pid
+        self.requests = cast("IO[bytes]", self._process.stdin)
+        self.replies = cast("IO[bytes]", self._process.stdout)
+
+    def close(self) -> None:
+        """End the fork server, and wait until it has ended."""
+        self.requests.close()
+        self._process.wait()
+
+
+class ForkServer:
+    """A fork server that belongs to this process.
+
+    It is forked from the resident server, or a process of its own where there can be none.
+
+    Parameters
+    ----------
+    module_names : iterable of str
+        Modules to import before the first fork; after ``DEFERRED_MODULES_MARKER``, later.
+    resident_idle : timedelta
+        How long the resident server stays without work; 0 to do without it.
+
+    Attributes
+    ----------
+    pid : int
+        Process id of the fork server.
+    is_closed : bool
+        Whether it has ended.
+    """
+
+    def __init__(
+        self, module_names: Iterable[str] = (), resident_idle: timedelta = timedelta(0)
+    ) -> None:
+        names = list(module_names)
+        self.server = open_fork_server(names, resident_idle) or OwnForkServer(names)
+        self.pid = self.server.pid
         self.request_numbers = itertools.count()
         self.lock = threading.Lock()
         self.is_closed = False
@@ -197,7 +234,7 @@ class ForkServer:
 
     def read_replies(self) -> None:
         """Process the replies of the fork server until it ends."""
-        for line in self.reply_pipe:
+        for line in self._iterate_replies():
             reply = json.loads(line)
             if "id" in reply:
                 child = ForkedProcess(reply["pid"])
@@ -207,13 +244,18 @@ class ForkServer:
                 request.answered.set()
             elif reply["pid"] in self.children:
                 self.children.pop(reply["pid"]).record_exit(reply["status"])
-        self.reply_pipe.close()
+        self.server.replies.close()
         for child in self.children.values():
             child.record_exit(-signal.SIGKILL)
         with self.lock:  # later requests fail at once
             self.is_closed = True
             for request in self.pending_requests.values():
                 request.answered.set()
+
+    def _iterate_replies(self) -> Iterator[bytes]:
+        """Yield the replies until the fork server ends."""
+        with suppress(ConnectionResetError):  # it was killed
+            yield from self.server.replies
 
     def start_child(self, request: ChildRequest) -> ForkedProcess:
         """Start a child and wait until it exists.
@@ -228,8 +270,8 @@ class ForkServer:
             number = next(self.request_numbers)
             self.pending_requests[number] = pending
             try:
-                self.request_pipe.write(replace(request, id=number).to_line())
-                self.request_pipe.flush()
+                self.server.requests.write(replace(request, id=number).to_line())
+                self.server.requests.flush()
             except OSError:
                 pending.answered.set()
             if self.is_closed:
@@ -283,8 +325,7 @@ class ForkServer:
 
     def close(self) -> None:
         """End the fork server and all processes that it has started."""
-        self.request_pipe.close()
-        self.process.wait()
+        self.server.close()
         self.reader_thread.join()
 
 
@@ -293,8 +334,17 @@ _fork_server_lock = threading.Lock()
 keep_fork_server = False  # whether it outlives a run, for a process that makes many runs
 
 
-def get_fork_server(module_names: Iterable[str] = ()) -> ForkServer:
+def get_fork_server(
+    module_names: Iterable[str] = (), resident_idle: timedelta = timedelta(0)
+) -> ForkServer:
     """Return the fork server of this process; start it with these modules if there is none.
+
+    Parameters
+    ----------
+    module_names : iterable of str
+        Modules that it imports.
+    resident_idle : timedelta
+        As of ``ForkServer``.
 
     Raises
     ------
@@ -303,9 +353,9 @@ def get_fork_server(module_names: Iterable[str] = ()) -> ForkServer:
     """
     global _fork_server
     with _fork_server_lock:
-        if _fork_server is None or _fork_server.process.poll() is not None:
+        if _fork_server is None or _fork_server.is_closed:
             require_extra("train")
-            _fork_server = ForkServer(module_names)
+            _fork_server = ForkServer(module_names, resident_idle)
         return _fork_server
 
 

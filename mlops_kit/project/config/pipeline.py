@@ -43,6 +43,11 @@ class RunConfig(ConfigSection):
         description="warm: kernels are forked from a process that has imported the libraries; "
         "cold: ordinary kernels",
     )
+    idle: Duration = Field(
+        timedelta(minutes=15),
+        description="How long the resident fork server, which keeps the imported libraries in "
+        "memory for the next run, stays without work; 0s: every run imports them anew",
+    )
     kernel_start_timeout: Duration = Field(
         timedelta(seconds=60), description="Maximum time for a kernel to start"
     )
