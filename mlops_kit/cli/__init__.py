@@ -6,7 +6,11 @@ import sys
 _RESIDENT_COMMANDS = frozenset({"run", "resume"})
 _COLD_OPTION = "--cold"
 # What the commands import when they run.
-_COMMAND_MODULES = ["mlops_kit.cli.application", "mlops_kit.client", "mlops_kit.pipeline.papermill_engine"]
+_COMMAND_MODULES = [
+    "mlops_kit.cli.application",
+    "mlops_kit.client",
+    "mlops_kit.pipeline.papermill_engine",
+]
 
 
 def main() -> None:

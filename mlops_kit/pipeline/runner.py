@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -197,19 +196,11 @@ def run_pipeline(
     warning = describe_unidentified_author(project.config.people)
     if warning:
         report_progress(f"warning: {warning}")
-    _start_fork_server(project, stages_to_run)
+    kernel_pool.start_fork_server(project, stages_to_run)
     store_plugin_index(project.root)
     active = _create_active_run(project, values, options, report_progress, context)
     with lock_run(active.folder) as process:
         return _execute_run(active, process)
-
-
-def _start_fork_server(project: Project, stages: list[str]) -> None:
-    """Start the process from which the kernels of some stages are forked."""
-    settings = project.config.run
-    modules = kernel_pool.list_modules_to_preload(project, stages)
-    is_resident = settings.kernels == "warm"
-    kernel_pool.get_fork_server(modules, settings.idle if is_resident else timedelta(0))
 
 
 def _create_active_run(
@@ -363,7 +354,7 @@ def _prepare_resumption(
         entry.error = None
         entry.reason = ""
         entry.detail = ""
-    _start_fork_server(project, list(remaining))
+    kernel_pool.start_fork_server(project, list(remaining))
     return ActiveRun(project, folder, manifest, values, report_progress)
 
 

@@ -20,7 +20,10 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from mlops_kit.core.environment import DEFAULT_ENVIRONMENT_VARIABLES
+from mlops_kit.core.environment import (
+    DEBUGGER_ENVIRONMENT_VARIABLES,
+    DEFAULT_ENVIRONMENT_VARIABLES,
+)
 from mlops_kit.pipeline.resident.address import (
     find_private_folder,
     find_socket_path,
@@ -45,7 +48,7 @@ _BACKLOG = 64
 _LOCK_SUFFIX = ".lock"
 _LOG_SUFFIX = ".log"
 _UMASK_FIELD = "Umask:"
-# Kept, because Python warns about a process that still runs when its object is deleted.
+# Kept until they end: Python warns about a process that runs when its object is deleted.
 _started_servers: list[subprocess.Popen[bytes]] = []
 
 
@@ -149,7 +152,7 @@ def open_fork_server(modules: list[str], idle: timedelta) -> ForkServerSession |
     return None
 
 
-def start_resident_server(modules: list[str], idle: timedelta) -> None:
+def start_server(modules: list[str], idle: timedelta) -> None:
     """Start the resident server if there is none, and do not wait for it."""
     path = find_socket_path() if is_available() and idle else None
     if path is None:
@@ -323,10 +326,15 @@ def _start_server(path: Path, modules: list[str], idle: timedelta) -> socket.soc
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**DEFAULT_ENVIRONMENT_VARIABLES, **select_inherited_variables()},
+                env={
+                    **DEFAULT_ENVIRONMENT_VARIABLES,
+                    **DEBUGGER_ENVIRONMENT_VARIABLES,
+                    **select_inherited_variables(),
+                },
                 cwd="/",
                 start_new_session=True,
             )
+        _started_servers[:] = [earlier for earlier in _started_servers if earlier.poll() is None]
         _started_servers.append(process)
         return _connect(path)
 
