@@ -192,11 +192,11 @@ def check_fork_server() -> str:
     from mlops_kit.pipeline.resident import client
 
     descriptions = []
-    for status in client.list_servers():
-        memory = process_memory.format_memory(process_memory.measure_own_memory(status.pid))
-        minutes = status.idle_seconds / 60
+    for server in client.list_servers():
+        memory = process_memory.format_memory(process_memory.measure_own_memory(server.pid))
+        minutes = server.idle_seconds / 60
         descriptions.append(
-            f"process {status.pid} keeps {memory} of libraries in memory, until it was idle for "
+            f"process {server.pid} keeps {memory} of libraries in memory, until it was idle for "
             f"{minutes:g} minutes (run.idle)"
         )
     return "; ".join(descriptions) or "none is running; the first run starts one"

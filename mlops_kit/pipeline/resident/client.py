@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -40,35 +40,32 @@ from mlops_kit.pipeline.resident.protocol import (
     send_message,
 )
 
-_STATUS_SECONDS = 2.0
 _START_SECONDS = 120.0  # importing the libraries takes seconds, on a slow machine many
 _FORWARDED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _KILLED_EXIT_CODE = 128 + signal.SIGKILL
 _BACKLOG = 64
 _LOCK_SUFFIX = ".lock"
 _LOG_SUFFIX = ".log"
+_RECORD_SUFFIX = ".json"
 _UMASK_FIELD = "Umask:"
 # Kept until they end: Python warns about a process that runs when its object is deleted.
 _started_servers: list[subprocess.Popen[bytes]] = []
 
 
 @dataclass(frozen=True)
-class ServerStatus:
-    """A resident server of this user.
+class ServerRecord:
+    """A resident server of this user, as stored beside its socket.
 
     Attributes
     ----------
     pid : int
         Its process id.
     idle_seconds : float
-        How long it stays without work.
-    sessions : int
-        Number of processes that it has forked and that still run.
+        How long it stays without work, as it was started.
     """
 
     pid: int
     idle_seconds: float
-    sessions: int
 
 
 class ForkServerSession:
@@ -210,21 +207,17 @@ def hand_over_command(call: str, modules: list[str]) -> int | None:
         return int(json.loads(line)["exit_code"])
 
 
-def list_servers() -> list[ServerStatus]:
+def list_servers() -> list[ServerRecord]:
     """List the resident servers of this user, whatever their circumstances."""
     folder = find_private_folder()
-    statuses = []
+    records = []
     for path in sorted(folder.glob("*.sock")) if folder is not None else ():
         connection = _connect(path)
-        if connection is None:
-            continue
-        with connection:
-            connection.settimeout(_STATUS_SECONDS)
-            request = SessionRequest(SessionKind.STATUS)
-            reply = _send_request(connection, connection.makefile("rb"), request)
-        if reply is not None and reply.state == SessionState.READY:
-            statuses.append(ServerStatus(reply.pid, reply.idle_seconds, reply.sessions))
-    return statuses
+        if connection is not None:
+            connection.close()
+            stored = json.loads(path.with_suffix(_RECORD_SUFFIX).read_text(encoding="utf-8"))
+            records.append(ServerRecord(**stored))
+    return records
 
 
 class _SignalForwarding:
@@ -303,6 +296,8 @@ def _send_request(
 
 def _start_server(path: Path, modules: list[str], idle: timedelta) -> socket.socket | None:
     """Start a server and connect to it; connect to the one that another process has started."""
+    # Here: a command that is handed over needs neither.
+    from mlops_kit.core import files
     from mlops_kit.pipeline.resident.server import ServerParameters, build_command
 
     with path.with_suffix(_LOCK_SUFFIX).open("a") as lock:
@@ -334,6 +329,8 @@ def _start_server(path: Path, modules: list[str], idle: timedelta) -> socket.soc
                 cwd="/",
                 start_new_session=True,
             )
+        record = ServerRecord(process.pid, idle.total_seconds())
+        files.write_json(path.with_suffix(_RECORD_SUFFIX), asdict(record))
         _started_servers[:] = [earlier for earlier in _started_servers if earlier.poll() is None]
         _started_servers.append(process)
         return _connect(path)

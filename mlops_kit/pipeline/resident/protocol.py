@@ -31,7 +31,6 @@ class SessionKind(StrEnum):
 
     FORK_SERVER = "fork_server"
     COMMAND = "command"
-    STATUS = "status"
 
 
 class SessionState(StrEnum):
@@ -82,24 +81,18 @@ class SessionRequest:
 
 @dataclass(frozen=True)
 class SessionReply:
-    """The answer of the server, or of the process that it has forked.
+    """The answer of the process that was forked, or of a server that is outdated.
 
     Attributes
     ----------
     state : str
         A ``SessionState``.
     pid : int
-        Process id of the forked process, or of the server itself.
-    idle_seconds : float
-        How long the server stays without work.
-    sessions : int
-        Number of processes that the server has forked and that still run.
+        Process id of the forked process.
     """
 
     state: str
     pid: int = 0
-    idle_seconds: float = 0.0
-    sessions: int = 0
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ import select
 import signal
 import socket
 import sys
-import sysconfig
 import threading
 import time
 import traceback
@@ -182,12 +181,6 @@ class ResidentServer:
             self._stop_listening()
             send_message(connection, SessionReply(SessionState.OUTDATED))
             os._exit(0)
-        if request.kind == SessionKind.STATUS:
-            reply = SessionReply(
-                SessionState.READY, os.getpid(), self._idle_seconds, len(self._sessions)
-            )
-            send_message(connection, reply)
-            return
         self._last_used = time.monotonic()
         if request.idle_seconds:
             self._idle_seconds = request.idle_seconds
@@ -290,9 +283,9 @@ def _is_library(name: str) -> bool:
         return False
     if spec is None:
         return False
-    locations = [*(spec.submodule_search_locations or ()), spec.origin or ""]
-    folders = tuple(f"{sysconfig.get_path(kind)}{os.sep}" for kind in ("purelib", "platlib"))
-    return any(location.startswith(folders) for location in locations)
+    folders = [f"{folder}{os.sep}" for folder in spec.submodule_search_locations or ()]
+    places = [*folders, spec.origin] if spec.origin else folders
+    return bool(places) and not any(map(import_tracer.is_local_module_file, places))
 
 
 def _run_fork_server(connection: socket.socket, request: SessionRequest) -> NoReturn:
