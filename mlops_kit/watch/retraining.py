@@ -11,11 +11,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from mlops_kit.core import files
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.db import approvals
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.predictions import count_labeled_rows
-from mlops_kit.db.tables import RETRAINING_DUE, RetrainingRecord, WatchRecord
+from mlops_kit.db.tables import (
+    RETRAINING_DUE,
+    RETRAINING_REJECTED,
+    ApprovalOutcome,
+    RetrainingRecord,
+    WatchRecord,
+)
 from mlops_kit.db.timestamps import current_timestamp, format_timestamp
 from mlops_kit.project import run_manifest
 from mlops_kit.project.loader import Project
@@ -65,6 +72,30 @@ def _list_retrainings(context: WatchContext) -> list[RetrainingRecord]:
     return query_records(context.project, statement)
 
 
+def settle_rejected_retrainings(project: Project) -> None:
+    """Close the retrainings whose version waited for an approval and was rejected."""
+    rejected_ids = []
+    last_outcomes: dict[str, str] = {}
+    for approval in approvals.list_approvals(project):
+        last_outcomes.setdefault(approval.version, approval.outcome)
+    for retraining in list_open_retrainings(project):
+        file = project.reports_folder / retraining.run_id / "artifacts" / "version.json"
+        if retraining.status == RETRAINING_DUE or not file.exists():
+            continue
+        version = str(files.read_json(file)["version"])
+        if last_outcomes.get(version) == ApprovalOutcome.REJECTED:
+            rejected_ids.append(retraining.id)
+    if not rejected_ids:
+        return
+    statement = (
+        sa.update(RetrainingRecord)
+        .where(RetrainingRecord.id.in_(rejected_ids))
+        .values(status=RETRAINING_REJECTED)
+    )
+    with open_transaction(project) as transaction:
+        transaction.execute(statement)
+
+
 def get_pending_reason(context: WatchContext) -> str:
     """Say what a further retraining would have to wait for; empty if nothing."""
     for retraining in _list_retrainings(context):
@@ -102,6 +133,7 @@ def count_new_labels(context: WatchContext) -> int:
 
 def follow_up_retrainings(context: WatchContext, as_of: datetime) -> None:
     """Run the retrainings that are due, and record what became of those that waited."""
+    settle_rejected_retrainings(context.project)
     for retraining in list_open_retrainings(context.project):
         if retraining.status == RETRAINING_DUE:
             _run_retraining(context, retraining, as_of)
@@ -246,6 +278,7 @@ def request_retraining(project: Project, actor: str, reason: str) -> RetrainingR
             "a pass of the watch",
             "mlops watch --once, or mlops run for a new model",
         )
+    settle_rejected_retrainings(project)
     open_retrainings = list_open_retrainings(project)
     if open_retrainings:
         raise RunFailedError(
