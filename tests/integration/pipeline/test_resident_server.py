@@ -44,8 +44,8 @@ def show_process():
     raise SystemExit(7)
 
 def sleep():
-    print(os.getpid(), flush=True)
     try:
+        print(os.getpid(), flush=True)
         time.sleep(600)
     except KeyboardInterrupt:
         print("interrupted")
