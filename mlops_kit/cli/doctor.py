@@ -196,8 +196,8 @@ def check_fork_server() -> str:
         memory = process_memory.format_memory(process_memory.measure_own_memory(server.pid))
         minutes = server.idle_seconds / 60
         descriptions.append(
-            f"process {server.pid} keeps {memory} of libraries in memory, until it was idle for "
-            f"{minutes:g} minutes (run.idle)"
+            f"process {server.pid} keeps {memory} of libraries in memory; it ends after "
+            f"{minutes:g} minutes without work (run.idle)"
         )
     return "; ".join(descriptions) or "none is running; the first run starts one"
 

@@ -86,8 +86,13 @@ def find_socket_path() -> Path | None:
     return path
 
 
-def find_private_folder() -> Path | None:
-    """Return the folder of the sockets, which only this user can read; create it if necessary.
+def find_private_folder(creates_it: bool = True) -> Path | None:
+    """Return the folder of the sockets, which only this user can read.
+
+    Parameters
+    ----------
+    creates_it : bool
+        Whether to create it if necessary.
 
     Returns
     -------
@@ -103,7 +108,8 @@ def find_private_folder() -> Path | None:
     else:
         folder = Path(tempfile.gettempdir()) / f"{_FOLDER_NAME}-run-{os.getuid()}"
     try:
-        folder.mkdir(mode=_PRIVATE_MODE, exist_ok=True)
+        if creates_it:
+            folder.mkdir(mode=_PRIVATE_MODE, exist_ok=True)
         status = folder.lstat()
     except OSError:
         return None

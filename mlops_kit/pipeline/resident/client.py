@@ -126,6 +126,14 @@ def open_fork_server(modules: list[str], idle: timedelta) -> ForkServerSession |
     path = find_socket_path() if is_available() and idle else None
     if path is None:
         return None
+    try:
+        return _open_session(path, modules, idle)
+    except OSError:  # no space, no more files, a server that ends meanwhile
+        return None
+
+
+def _open_session(path: Path, modules: list[str], idle: timedelta) -> ForkServerSession | None:
+    """Get a fork server from the server at a path, or from a new one."""
     request = SessionRequest(
         SessionKind.FORK_SERVER,
         modules=modules,
@@ -154,9 +162,10 @@ def start_server(modules: list[str], idle: timedelta) -> None:
     path = find_socket_path() if is_available() and idle else None
     if path is None:
         return
-    connection = _connect(path) or _start_server(path, modules, idle)
-    if connection is not None:
-        connection.close()
+    with suppress(OSError):  # then the first run tries again
+        connection = _connect(path) or _start_server(path, modules, idle)
+        if connection is not None:
+            connection.close()
 
 
 def hand_over_command(call: str, modules: list[str]) -> int | None:
@@ -180,6 +189,10 @@ def hand_over_command(call: str, modules: list[str]) -> int | None:
     path = find_socket_path() if is_available() else None
     if path is None or not path.exists() or None in (sys.stdin, sys.stdout, sys.stderr):
         return None
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:  # it was removed; the command says so
+        return None
     connection = _connect(path)
     if connection is None:
         return None
@@ -189,7 +202,7 @@ def hand_over_command(call: str, modules: list[str]) -> int | None:
         call=call,
         arguments=sys.argv,
         path=sys.path,
-        cwd=os.getcwd(),
+        cwd=folder,
         environment=dict(os.environ),
         umask=_read_umask(),
     )
@@ -209,14 +222,16 @@ def hand_over_command(call: str, modules: list[str]) -> int | None:
 
 def list_servers() -> list[ServerRecord]:
     """List the resident servers of this user, whatever their circumstances."""
-    folder = find_private_folder()
+    folder = find_private_folder(creates_it=False)
     records = []
     for path in sorted(folder.glob("*.sock")) if folder is not None else ():
         connection = _connect(path)
-        if connection is not None:
-            connection.close()
-            stored = json.loads(path.with_suffix(_RECORD_SUFFIX).read_text(encoding="utf-8"))
-            records.append(ServerRecord(**stored))
+        if connection is None:
+            continue
+        connection.close()
+        with suppress(FileNotFoundError):  # of a server that is being started
+            text = path.with_suffix(_RECORD_SUFFIX).read_text(encoding="utf-8")
+            records.append(ServerRecord(**json.loads(text)))
     return records
 
 

@@ -45,8 +45,8 @@ class RunConfig(ConfigSection):
     )
     idle: Duration = Field(
         timedelta(minutes=15),
-        description="How long the resident fork server, which keeps the imported libraries in "
-        "memory for the next run, stays without work; 0s: every run imports them anew",
+        description="Time without work after which the resident fork server ends, which keeps "
+        "imported libraries in memory for the next run; 0s: every run imports them again",
     )
     kernel_start_timeout: Duration = Field(
         timedelta(seconds=60), description="Maximum time for a kernel to start"
