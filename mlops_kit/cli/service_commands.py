@@ -165,6 +165,7 @@ def dashboard_command(
     from functools import partial
 
     from mlops_kit.dashboards import actions, server
+    from mlops_kit.pipeline.run_decision import rewrite_run_page
 
     loaded = load_model_project(project)
 
@@ -175,7 +176,7 @@ def dashboard_command(
             webbrowser.open(addresses[0])
 
     callbacks = server.ServerCallbacks(
-        actions=actions.build_actions(loaded),
+        actions=actions.build_actions(loaded, partial(rewrite_run_page, loaded)),
         report_ready=report_ready,
         warm_up=partial(actions.connect_tracking_store, loaded),
         get_note=partial(actions.explain_alias_mismatch, loaded),

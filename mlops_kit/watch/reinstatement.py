@@ -25,7 +25,7 @@ from mlops_kit.core.results import CheckOutcome, Interval
 from mlops_kit.core.tasks import to_score_column
 from mlops_kit.db import approvals
 from mlops_kit.db.approvals import REINSTATING_ACTOR
-from mlops_kit.db.operator_decisions import list_rolled_back_versions
+from mlops_kit.db.operator_decisions import list_earlier_versions
 from mlops_kit.db.predictions import find_last_row_of_others
 from mlops_kit.db.tables import PromotionRecord
 from mlops_kit.registry import versions
@@ -68,7 +68,7 @@ class _Candidate(NamedTuple):
 def reinstate_earlier_version(context: WatchContext, as_of: datetime) -> None:
     """Make an earlier champion serve again if it is better on the rows since a change."""
     promotions = approvals.list_promotions(context.project)
-    earlier_versions = _list_earlier_versions(promotions)
+    earlier_versions = list_earlier_versions(promotions)[:_MAX_CANDIDATES]
     if not context.config.watch.reinstate or not earlier_versions:
         return
     if not _has_served_well(context, promotions, as_of):
@@ -87,16 +87,6 @@ def reinstate_earlier_version(context: WatchContext, as_of: datetime) -> None:
             best = candidate
     if best is not None:
         _reinstate(context, best, change, as_of)
-
-
-def _list_earlier_versions(promotions: list[PromotionRecord]) -> list[str]:
-    """List the versions that were in service before the champion, the last one first."""
-    rolled_back = list_rolled_back_versions(promotions[::-1])
-    earlier_versions = []
-    for name in dict.fromkeys(promotion.version for promotion in promotions[1:]):
-        if name != promotions[0].version and name not in rolled_back:
-            earlier_versions.append(name)
-    return earlier_versions[:_MAX_CANDIDATES]
 
 
 def _has_served_well(
