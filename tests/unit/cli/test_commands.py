@@ -412,6 +412,7 @@ def test_doctor_passes_in_a_valid_project(home: Path, mlops: RunCommand) -> None
         "● packages",
         "● extras",
         "● kernel",
+        "● fork server",
         "● mlops.yaml",
         "● plugins",
         "● notebooks",
@@ -431,7 +432,7 @@ def test_doctor_counts_the_problems(home: Path, mlops: RunCommand) -> None:
     (home / "t.csv").unlink()
     code, out, err = mlops("doctor", "--project", home)
     assert code == 1
-    assert "2 of 13 checks found a problem" in err
+    assert "2 of 14 checks found a problem" in err
     assert "▲ notebooks: 03_train.ipynb is not a notebook" in out
     assert "▲ source: source: 't.csv' does not exist" in out
 
