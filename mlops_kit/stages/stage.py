@@ -31,6 +31,7 @@ from mlops_kit.project.stage_record import ShownResult, StageRecord, write_stage
 from mlops_kit.stages.column_metadata import show_column_labels
 from mlops_kit.stages.manual_execution import describe_manual_execution
 from mlops_kit.stages.read_folders import list_read_folders
+from mlops_kit.stages.setting_overrides import select_overrides
 from mlops_kit.stages.step_cache import cache_function
 
 if TYPE_CHECKING:
@@ -474,11 +475,7 @@ def open_stage(name: str, **parameters: Any) -> Stage:
     if run_variable:
         # An edit of mlops.yaml during a run does not reach the run.
         project = load_recorded_project(project, Path(run_variable))
-    overrides = {}
-    for key, value in parameters.items():
-        is_default = value in ("", None) or (key in {"seed", "sample"} and value == 0)
-        if not is_default:
-            overrides[key] = value
+    overrides = select_overrides(name, parameters)
     project = source.resolve_cutoffs(project.with_values("the notebook's parameters", **overrides))
     if name not in project.config.stages:
         raise KitError(f"unknown stage {name!r}", suggest_names(name, project.config.stages))
