@@ -115,7 +115,7 @@ def _find_cuts(values: np.ndarray) -> np.ndarray:
     known = values[~np.isnan(values)]
     if not len(known):
         return np.empty(0)
-    return np.quantile(known, np.arange(1, _QUANTILES) / _QUANTILES)
+    return np.asarray(np.quantile(known, np.arange(1, _QUANTILES) / _QUANTILES))
 
 
 def _compute_normal_scores(values: np.ndarray, cuts: np.ndarray) -> np.ndarray:
