@@ -250,6 +250,20 @@ def choose_verb(
     return singular if count == 1 else plural
 
 
+def describe_listing(count: int, noun: str, order: str) -> str:
+    """Describe how many things are listed, and in which order if there are several.
+
+    >>> describe_listing(3, "promotion", "the newest first")
+    '3 promotions, the newest first.'
+    >>> describe_listing(1, "promotion", "the newest first"), describe_listing(0, "incident", "")
+    ('1 promotion.', 'No incidents yet.')
+    """
+    if not count:
+        return f"No {noun}s yet."
+    counted = format_count(count, noun)
+    return f"{counted}, {order}." if count > 1 else f"{counted}."
+
+
 def format_count(count: int, noun: str) -> str:
     """Format a count with its noun.
 

@@ -503,14 +503,19 @@ def make_count_rules(project: Project) -> list[CountRule]:
         )
         watched_days = max(1, -(-period // _DAY_LENGTH))
 
+    shown_windows = min(len(windows), DEFAULT_WINDOW_COUNT)
+
     def always(count: int) -> Callable[[re.Match[str]], int | None]:
         return lambda _: count
 
     return [
-        (r"([Nn]o|\d+) promotions?, the newest first", always(len(promotions))),
-        (r"([Nn]o|\d+) decisions?, the newest first", always(len(approvals))),
-        (r"([Nn]o|\d+) incidents?, open ones first", always(len(incidents))),
-        (r"(\d+) windows?, the newest first", always(min(len(windows), DEFAULT_WINDOW_COUNT))),
+        (r"([Nn]o|\d+) promotions?(?: yet|, the newest first)?\.", always(len(promotions))),
+        (r"([Nn]o|\d+) decisions?(?: yet|, the newest first)?\.", always(len(approvals))),
+        (r"([Nn]o|\d+) incidents?(?: yet|, open ones first)?\. An", always(len(incidents))),
+        (
+            r"(\d+) windows?(?:, the newest first)?\. The",
+            always(shown_windows),
+        ),
         (r"and (\d+) more in the tab Incidents", always(len(is_open) - 4)),
         (r"in the last (\d+) days? until", always(min(watched_days, _MAX_VOLUME_DAYS))),
         (r"([\d,]+) saved in \d+ days?", always(_sum_savings(windows))),
@@ -567,9 +572,11 @@ def find_contradictions(page: str) -> list[str]:
     )
     if "No window has ended yet" in text or "No data yet" in text:
         return problems
-    period = re.search(r"windows?, the newest first.*?Below the estimate \| (.+?) \|", text)
+    period = re.search(
+        r"windows?(?:, the newest first)?\. The intervals.*?Below the estimate \| (.+?) \|", text
+    )
     newest = period[1] if period else "no period"
-    rows = re.search(r"(\d+) windows?, the newest first", text)
+    rows = re.search(r"(\d+) windows?(?:, the newest first)?\. The", text)
     table = re.search(r'aria-label="Performance by window".*?</table>', page, re.DOTALL)
     row_count = table[0].count("<tr>") - 1 if table else 0
     if rows is None or int(rows[1]) != row_count:
@@ -608,7 +615,7 @@ def _compare_incidents(page: str, text: str) -> list[str]:
     """Compare the count, the sentence and the table of incidents."""
     table = re.search(r'aria-label="Incidents".*?</table>', page, re.DOTALL)
     rows = re.findall(r"<tr>(.*?)</tr>", table[0], re.DOTALL)[1:] if table else []
-    count = re.search(r"([Nn]o|\d+) incidents?, open ones first", text)
+    count = re.search(r"([Nn]o|\d+) incidents?(?: yet|, open ones first)?\. An", text)
     problems = []
     if count is None or (0 if count[1] in {"no", "No"} else int(count[1])) != len(rows):
         problems.append(f"incidents: {count and count[1]} and {len(rows)} rows")

@@ -99,7 +99,7 @@ def test_wrong_numbers_are_found(watched_sample: Project) -> None:
             detected += any(found.number == wrong for found in find_unexplained(changed, stored))
     assert tried > 30
     assert detected >= MIN_DETECTED_SHARE * tried
-    wrong_count = "<p>No promotions, the newest first.</p>"
+    wrong_count = "<p>No promotions yet.</p>"
     assert find_unexplained(wrong_count, stored, make_count_rules(watched_sample))
 
 
