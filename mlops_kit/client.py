@@ -314,7 +314,7 @@ class ProjectClient:
         """
         from mlops_kit.db import approvals
         from mlops_kit.db.tables import ApprovalOutcome
-        from mlops_kit.pipeline import runner
+        from mlops_kit.pipeline import run_decision, runner
         from mlops_kit.registry import versions
 
         folder = self.get_run_folder(run)
@@ -336,6 +336,7 @@ class ProjectClient:
             identify_person(self.project.config.people),
             reason,
         )
+        run_decision.rewrite_run_page(self.project, folder.name)
         return folder
 
     def approve(

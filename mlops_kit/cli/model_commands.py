@@ -52,11 +52,12 @@ def reject_command(
 ) -> None:
     """Reject the version of a run: it is not promoted."""
     from mlops_kit.client import ProjectClient
+    from mlops_kit.db import approvals
 
-    folder = ProjectClient(project or None).reject(reason, run)
-    output.print_text(
-        f"The version of run {folder.name} is rejected; the champion stays in service."
-    )
+    client = ProjectClient(project or None)
+    folder = client.reject(reason, run)
+    champion = approvals.describe_champion(client.project)
+    output.print_text(f"The version of run {folder.name} is rejected; {champion}.")
 
 
 def rollback_command(reason: ReasonOption, project: ProjectOption = "") -> None:

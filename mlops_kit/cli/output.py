@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlops_kit.pipeline.failed_checks import FailedCheck
     from mlops_kit.pipeline.params import ResolvedParameter
     from mlops_kit.pipeline.plan import PlannedStage
+    from mlops_kit.pipeline.report_views import RunDecision
     from mlops_kit.project.loader import Project
     from mlops_kit.project.run_manifest import RunManifest
 
@@ -70,6 +71,8 @@ def report_run_outcome(project: Project, manifest: RunManifest, as_json: bool = 
 
     folder = project.reports_folder / manifest.run
     failed = failed_checks.list_failed_checks(folder, manifest)
+    verdicts_by_stage = failed_checks.read_verdicts_by_stage(folder, manifest)
+    counts = failed_checks.describe_check_counts(verdicts_by_stage)
     if as_json:
         result = {
             "is_up_to_date": manifest.is_up_to_date,
@@ -78,16 +81,16 @@ def report_run_outcome(project: Project, manifest: RunManifest, as_json: bool = 
         print_json(manifest.to_json_dict() | result)
     else:
         page = loader.shorten_path(folder / "index.html")
-        print_run_summary(manifest, failed, str(page))
+        print_run_summary(manifest, counts, failed, str(page))
     error = runner.find_run_error(manifest, loader.format_project_option(project))
     if error is not None:
         raise error
 
 
 def print_run_summary(
-    manifest: RunManifest, failed_checks: Sequence[FailedCheck], page: str
+    manifest: RunManifest, check_counts: str, failed_checks: Sequence[FailedCheck], page: str
 ) -> None:
-    """Print the status of a run, the results of its stages, and where its report is.
+    """Print the status of a run, the results of its stages, its checks, and where its report is.
 
     A stage that the run was not asked for is left out: its result is that of an earlier run.
     """
@@ -99,6 +102,8 @@ def print_run_summary(
             print_text(f"  {stage}: {entry.sentence_with_origin}")
     if manifest.branches:
         _print_branches(manifest)
+    if check_counts:
+        print_text(f"Checks: {check_counts}")
     if failed_checks:
         print_text(f"Failed checks (all checks with limits and hints: {page}#checks):")
     for check in failed_checks:
@@ -129,8 +134,10 @@ def _format_branch_value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def print_run_status(manifest: RunManifest) -> None:
-    """Print the status of a run and of each of its stages."""
+def print_run_status(
+    manifest: RunManifest, check_counts: str, decision: RunDecision | None = None
+) -> None:
+    """Print the status of a run and of each of its stages, how its checks ended, and a decision."""
     started = manifest.started[:16]  # to the minute
     print_text(
         f"run {manifest.run} of {manifest.project}{_format_sample(manifest)}: "
@@ -139,6 +146,10 @@ def print_run_status(manifest: RunManifest) -> None:
     width = max(map(len, manifest.stages))
     for name, entry in manifest.stages.items():
         print_text(f"  {name:<{width}}  {entry.status_text:<13} {entry.summary}")
+    if decision is not None:
+        print_text(f"Decision: {decision.sentence}")
+    if check_counts:
+        print_text(f"Checks: {check_counts}")
 
 
 def print_plan(

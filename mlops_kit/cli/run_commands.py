@@ -19,6 +19,7 @@ _MIN_COMPARED_RUNS = 2
 
 def status_command(project: ProjectOption = "", as_json: JsonOption = False) -> None:
     """Show the latest run, stage by stage, and when the watch was last seen."""
+    from mlops_kit.pipeline import failed_checks, run_decision
     from mlops_kit.project import loader, run_folder, run_manifest
     from mlops_kit.watch.liveness import read_watch_liveness
 
@@ -35,7 +36,10 @@ def status_command(project: ProjectOption = "", as_json: JsonOption = False) -> 
     if manifest is None:  # a run of another machine, or one that was removed
         output.print_text("There is no run in this folder.")
     else:
-        output.print_run_status(manifest)
+        verdicts_by_stage = failed_checks.read_verdicts_by_stage(folders[0], manifest)
+        counts = failed_checks.describe_check_counts(verdicts_by_stage)
+        decision = run_decision.find_run_decision(loaded, folders[0], manifest)
+        output.print_run_status(manifest, counts, decision)
     if liveness is not None:
         output.print_text(f"watch: {liveness.describe()}")
 

@@ -167,6 +167,7 @@ def dashboard_command(
     from functools import partial
 
     from mlops_kit.dashboards import actions, server
+    from mlops_kit.pipeline.run_decision import rewrite_run_page
     from mlops_kit.project import loader
 
     loaded = loader.load_project(project or None)
@@ -178,7 +179,7 @@ def dashboard_command(
             webbrowser.open(addresses[0])
 
     callbacks = server.ServerCallbacks(
-        actions=actions.build_actions(loaded),
+        actions=actions.build_actions(loaded, partial(rewrite_run_page, loaded)),
         report_ready=report_ready,
         warm_up=partial(actions.connect_tracking_store, loaded),
         get_note=partial(actions.explain_alias_mismatch, loaded),

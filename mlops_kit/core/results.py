@@ -317,13 +317,24 @@ class Verdicts(Result):
     @property
     def fitness_label(self) -> FitnessLabel:
         """What the verdicts of a review say about the model's fitness to serve."""
+        return self.label_fitness()
+
+    def label_fitness(self, basis: str = "") -> FitnessLabel:
+        """Label what the verdicts say about the model's fitness to serve.
+
+        Parameters
+        ----------
+        basis : str
+            On what that rests if not on the whole review, such as ``by its own checks``.
+        """
+        fitness = f"Fit to serve {basis}".rstrip()
         if self.is_blocked:
             return FitnessLabel("act", "▲ Not fit to serve")
         reservations = self.count_outcome(CheckOutcome.FAILED)
         reservations += self.count_outcome(CheckOutcome.CANNOT_TELL)
         if reservations:
-            return FitnessLabel("watch", "◆ Fit to serve, with reservations")
-        return FitnessLabel("good", "● Fit to serve")
+            return FitnessLabel("watch", f"◆ {fitness}, with reservations")
+        return FitnessLabel("good", f"● {fitness}")
 
     @property
     def reservations(self) -> list[Verdict]:
@@ -347,17 +358,41 @@ class Verdicts(Result):
     @property
     def sentence(self) -> str:  # type: ignore[override]
         """The number of verdicts by outcome, and the first that blocks."""
+        sentence = self.describe_counts()
+        blocking = [verdict for verdict in self.items if verdict.is_blocking]
+        if blocking:
+            sentence += f" Blocking: {blocking[0].sentence}"
+        return sentence
+
+    def describe_counts(self, subject: str = "") -> str:
+        """Describe how many checks there are and how many have which outcome.
+
+        Every page and command counts checks by this method, so that one that counts the checks of
+        a stage does not seem to contradict one that counts those of another.
+
+        Parameters
+        ----------
+        subject : str
+            What the checks are about, such as ``the review stage``.
+
+        Examples
+        --------
+        >>> passed = Verdict("rows", "Enough rows", "passed", "warns", "There are 300 rows.")
+        >>> Verdicts((passed,)).describe_counts("the review stage")
+        '1 check of the review stage: 1 passed.'
+        """
+        noun = "check" if len(self.items) == 1 else "checks"
+        tail = f" of {subject}" if subject else ""
+        return f"{len(self.items)} {noun}{tail}: {self.list_counts()}."
+
+    def list_counts(self) -> str:
+        """List the outcomes with the number of checks that have each."""
         counts = []
         for outcome in CheckOutcome:
             count = self.count_outcome(outcome)
             if count:
                 counts.append(f"{count} {outcome}")
-        noun = "check" if len(self.items) == 1 else "checks"
-        sentence = f"{len(self.items)} {noun}: {', '.join(counts) or 'none ran'}."
-        blocking = [verdict for verdict in self.items if verdict.is_blocking]
-        if blocking:
-            sentence += f" Blocking: {blocking[0].sentence}"
-        return sentence
+        return ", ".join(counts) or "none ran"
 
     def to_frame(self) -> pd.DataFrame:
         """Return a table with one row per verdict: result, check, observed, limit, hint."""

@@ -54,12 +54,30 @@ def explain_alias_mismatch(project: Project) -> str:
     return f"MLflow's champion {mismatch}. The approved version is in service."
 
 
-def build_actions(project: Project) -> dict[str, Action]:
-    """Return the actions by the names under which pages send them."""
+def build_actions(
+    project: Project, rewrite_run_page: Callable[[str], None] | None = None
+) -> dict[str, Action]:
+    """Return the actions by the names under which pages send them.
+
+    Parameters
+    ----------
+    rewrite_run_page : callable, optional
+        Writes the page of a run again after a decision on its version; gets the run's name.
+    """
+
+    def make_decision(decide: Action) -> Action:
+        def decide_and_rewrite(actor: str, values: dict[str, str]) -> str:
+            answer = decide(actor, values)
+            if rewrite_run_page is not None:
+                rewrite_run_page(values["run"])
+            return answer
+
+        return decide_and_rewrite
+
     return {
-        "approve": partial(_approve_version, project),
-        "reject": partial(_reject_version, project),
-        "ask": partial(_request_changes, project),
+        "approve": make_decision(partial(_approve_version, project)),
+        "reject": make_decision(partial(_reject_version, project)),
+        "ask": make_decision(partial(_request_changes, project)),
         "rollback": partial(_roll_back_version, project),
         "acknowledge": partial(_acknowledge_incident, project),
         "retrain": partial(_request_retraining, project),
@@ -102,7 +120,7 @@ def _reject_version(project: Project, actor: str, values: Mapping[str, str]) -> 
     version, _ = _require_fields(values, "version", "run")
     model_version = _load_shown_version(project, version, values)
     _record_decision(project, model_version, ApprovalOutcome.REJECTED, actor, values)
-    return f"Version {version} is rejected; the champion stays in service."
+    return f"Version {version} is rejected; {approvals.describe_champion(project)}."
 
 
 def _request_changes(project: Project, actor: str, values: Mapping[str, str]) -> str:
@@ -110,7 +128,7 @@ def _request_changes(project: Project, actor: str, values: Mapping[str, str]) ->
     version, _ = _require_fields(values, "version", "run")
     model_version = _load_shown_version(project, version, values)
     _record_decision(project, model_version, ApprovalOutcome.CHANGES_REQUESTED, actor, values)
-    return f"You requested changes to version {version}; the champion stays in service."
+    return f"You requested changes to version {version}; {approvals.describe_champion(project)}."
 
 
 def _load_shown_version(

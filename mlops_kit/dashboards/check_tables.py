@@ -13,7 +13,7 @@ from mlops_kit.core.results import (
     Verdicts,
 )
 from mlops_kit.dashboards.rendering import Html
-from mlops_kit.dashboards.text_formats import choose_verb, format_count
+from mlops_kit.dashboards.text_formats import choose_verb
 from mlops_kit.dashboards.view_models import (
     Block,
     Color,
@@ -25,13 +25,6 @@ from mlops_kit.dashboards.view_models import (
 
 _MIN_OPEN_CHECKS = 4  # so many are open where all pass
 _OUTCOME_WORDS = {CheckOutcome.PASSED: "passes", CheckOutcome.FAILED: "fails"}
-# Each outcome with its words for one check and for several.
-_COUNT_WORDS = {
-    CheckOutcome.PASSED: ("passes", "pass"),
-    CheckOutcome.FAILED: ("fails", "fail"),
-    CheckOutcome.CANNOT_TELL: ("cannot tell", "cannot tell"),
-    CheckOutcome.NOT_APPLICABLE: ("is not applicable", "are not applicable"),
-}
 
 
 def make_outcome_cell(verdict: Verdict) -> Html:
@@ -96,13 +89,3 @@ def _make_check_cell(verdict: Verdict) -> Html:
     if not verdict.explanation:
         return Html("{}").format(verdict.title)
     return Html("{}<div class=unit>{}</div>").format(verdict.title, verdict.explanation)
-
-
-def count_checks(verdicts: Verdicts) -> str:
-    """Count the checks by outcome, in a sentence."""
-    parts = []
-    for outcome, (one, several) in _COUNT_WORDS.items():
-        count = verdicts.count_outcome(outcome)
-        if count:
-            parts.append(f"{count} {choose_verb(count, one, several)}")
-    return f"{format_count(len(verdicts), 'check')}: {', '.join(parts) or 'none ran'}."

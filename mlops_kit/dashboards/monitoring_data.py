@@ -292,11 +292,19 @@ class MonitoringData:
 
     @property
     def pending_retraining(self) -> RetrainingRecord | None:
-        """The retraining that is due, or whose version waits for an approval."""
+        """The retraining that is due, or whose version waits for an approval or its deployment."""
         for record in self.retrainings:
-            if record.status in {RETRAINING_DUE, RunStatus.WAITING_FOR_APPROVAL}:
+            if record.status == RETRAINING_DUE or self._is_version_pending(record):
                 return record
         return None
+
+    def _is_version_pending(self, record: RetrainingRecord) -> bool:
+        """Whether the version of a retraining is neither in service nor rejected yet."""
+        if record.status != RunStatus.WAITING_FOR_APPROVAL:
+            return False
+        review = self.reviews_by_run.get(record.run_id)
+        # The watch notes at its next pass what was decided in the meantime.
+        return review is None or (review.promotion is None and not review.is_rejected)
 
     @cached_property
     def promotions(self) -> list[PromotionRecord]:

@@ -13,6 +13,7 @@ from mlops_kit.dashboards.monitoring_context import (
     list_named_columns,
 )
 from mlops_kit.dashboards.monitoring_data import DriftRow, MonitoredWindow
+from mlops_kit.dashboards.monitoring_records import describe_pending_retraining
 from mlops_kit.dashboards.operator_actions import make_operator_actions
 from mlops_kit.dashboards.page_base import guard_html
 from mlops_kit.dashboards.rendering import (
@@ -119,7 +120,7 @@ def summarize_performance(context: MonitoringContext) -> str:
             return f"The watch was last seen on {seen_at} and ended without notice."
         return f"The last pass of the watch was on {last_pass}."
     if context.status is MonitoringStatus.NO_WINDOWS and context.config.watch.window_rows:
-        return "The first one is evaluated when it has its rows."
+        return "No window has all its rows yet."
     if context.status is MonitoringStatus.NO_WINDOWS:
         return "No window has ended yet."
     if context.status is MonitoringStatus.NO_LABELS:
@@ -192,9 +193,7 @@ def describe_next_step(context: MonitoringContext) -> str:
     if context.status is MonitoringStatus.CRITICAL:
         pending = data.pending_retraining
         if pending is not None:
-            if pending.status == RETRAINING_DUE:
-                return "A new version is being made."
-            return "A new version waits for an approval."
+            return describe_pending_retraining(context, pending)
         current = data.current_promotion
         rollback = ""
         if current is not None and current.previous_version:
@@ -284,7 +283,7 @@ def _describe_retraining(context: MonitoringContext) -> Html | str:
         link = Html()
         if is_served():
             link = Html(' <a href="{}review">Review it</a>.').format(get_base_url())
-        return Html("A new version waits for an approval.{}").format(link)
+        return Html("{}{}").format(describe_pending_retraining(context, pending), link)
     window = context.data.last_labeled_window
     if context.status is not MonitoringStatus.CRITICAL or window is None or not window.performance:
         return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlops_kit.core.column_labels import label_names_html
 from mlops_kit.dashboards.monitoring_context import MonitoringContext, list_named_columns
 from mlops_kit.dashboards.rendering import Html
+from mlops_kit.dashboards.stored_reviews import StoredReview
 from mlops_kit.dashboards.text_formats import (
     capitalize_sentence,
     describe_duration,
@@ -14,7 +15,12 @@ from mlops_kit.dashboards.text_formats import (
     take_first_sentence,
 )
 from mlops_kit.dashboards.view_models import Color, FactRow, make_status
-from mlops_kit.db.tables import RETRAINING_DUE, IncidentRecord, RetrainingRecord
+from mlops_kit.db.tables import (
+    RETRAINING_DUE,
+    RETRAINING_REJECTED,
+    IncidentRecord,
+    RetrainingRecord,
+)
 from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.stages.monitor.incidents import (
     FEED_FAULT_SIGNAL,
@@ -129,18 +135,42 @@ def describe_retraining_result(context: MonitoringContext, record: RetrainingRec
     """Describe what a retraining decision resulted in; empty if nothing."""
     if record.status == RETRAINING_DUE:
         return "the new version is being made"
-    if record.status == RunStatus.WAITING_FOR_APPROVAL:
-        return "the new version waits for an approval"
     if not record.run_id:
         return ""
     review = context.data.reviews_by_run.get(record.run_id)
-    if record.status != RunStatus.SUCCEEDED or review is None:
+    is_reviewed = record.status in {
+        RunStatus.WAITING_FOR_APPROVAL,
+        RETRAINING_REJECTED,
+        RunStatus.SUCCEEDED,
+    }
+    if review is None or not is_reviewed:
         return f"run {record.run_id}: {record.status}"
+    if review.promotion is None and record.status != RunStatus.SUCCEEDED:
+        return _describe_waiting_version(review)
     if review.is_champion:
         return f"version {review.number} is in service"
     if review.promotion is not None:
         return f"version {review.number} was promoted"
     return f"version {review.number} was made"
+
+
+def _describe_waiting_version(review: StoredReview) -> str:
+    """Describe what was decided about a version that has not been in service."""
+    last = review.last_approval
+    if review.is_approved:
+        return f"version {review.number} is approved, and not in service yet"
+    if last is None:
+        return f"version {review.number} waits for an approval"
+    if review.is_rejected:
+        return f"version {review.number} was rejected by {last.actor}"
+    return f"version {review.number} waits: {last.actor} requested changes"
+
+
+def describe_pending_retraining(context: MonitoringContext, record: RetrainingRecord) -> str:
+    """Describe in a sentence where a pending retraining is."""
+    if record.status == RETRAINING_DUE:
+        return "A new version is being made."
+    return f"{capitalize_sentence(describe_retraining_result(context, record))}."
 
 
 def describe_retraining_policy(context: MonitoringContext) -> str:

@@ -7,7 +7,7 @@ from functools import partial
 
 from mlops_kit.core.column_labels import label_names_html
 from mlops_kit.core.formatting import format_money, format_number, format_percent
-from mlops_kit.dashboards.check_tables import count_checks, make_check_table, make_outcome_cell
+from mlops_kit.dashboards.check_tables import make_check_table, make_outcome_cell
 from mlops_kit.dashboards.monitoring_alerts import show_alerts, show_arrivals, show_watch
 from mlops_kit.dashboards.monitoring_charts import make_volume_chart
 from mlops_kit.dashboards.monitoring_context import (
@@ -181,7 +181,9 @@ def build_drift_tab(context: MonitoringContext) -> Html:
 
 def _show_checks(context: MonitoringContext) -> CardContent:
     window = context.data.windows[-1]
-    return CardContent(count_checks(window.verdicts), make_check_table(window.verdicts))
+    period = format_period(window.start, window.end, context.zone)
+    counts = window.verdicts.describe_counts(f"the window {period}")
+    return CardContent(counts, make_check_table(window.verdicts))
 
 
 def build_data_tab(context: MonitoringContext) -> Html:

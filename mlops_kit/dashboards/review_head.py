@@ -42,7 +42,6 @@ from mlops_kit.stages.review.stored_tables import PRECISION_KEY
 _APPROVAL_STATES = {
     ApprovalOutcome.REJECTED: (Color.CRITICAL, "▲ Rejected"),
     ApprovalOutcome.CHANGES_REQUESTED: (Color.WARNING, "◆ Changes requested"),
-    ApprovalOutcome.APPROVED: (Color.WARNING, "◆ Approved, being deployed"),
 }
 _SHORT_FITNESS_TEXTS = {Color.WARNING: "◆ Fit, with reservations"}  # the others are short
 _APPROVAL_CLAUSES = {
@@ -93,13 +92,26 @@ def describe_review_status(review: StoredReview) -> tuple[str, str]:
         return Color.GOOD, "● In service"
     if review.sample_rows:
         return Color.WARNING, "◆ Sample"
+    if review.promotion is not None and review.is_rolled_back:
+        return Color.WARNING, "◆ Rolled back"
     if review.promotion is not None:
         return Color.NEUTRAL, "○ Previously in service"
     last = review.last_approval
+    if last is not None and last.outcome == ApprovalOutcome.APPROVED:
+        return _describe_approved_status(review)
     if last is not None:
         return _APPROVAL_STATES[ApprovalOutcome(last.outcome)]
     color, text = review.verdicts.fitness_label
     return color, _SHORT_FITNESS_TEXTS.get(Color(color), text)
+
+
+def _describe_approved_status(review: StoredReview) -> tuple[str, str]:
+    """Describe an approved version that is not in service: its run has to put it there."""
+    if review.manifest.is_running:
+        return Color.WARNING, "◆ Approved, being deployed"
+    if review.is_waiting:
+        return Color.WARNING, "◆ Approved, not in service yet"
+    return Color.CRITICAL, "▲ Approved, not deployed"
 
 
 def summarize_review(context: ReviewContext) -> str:
@@ -175,6 +187,8 @@ def explain_blocked_approval(review: StoredReview) -> str:
         return f"A check blocks it: {blocking.sentence}"
     if review.sample_rows:
         return "A version that was trained on a sample is never promoted."
+    if review.is_approved:
+        return "It is approved already; its run puts it in service."
     if not review.is_waiting:
         return f"Its run does not wait for a decision; its status is: {review.manifest.status}."
     return ""
@@ -188,7 +202,8 @@ def describe_review_details(context: ReviewContext) -> str:
         describe_reservations(review.verdicts),
         _describe_last_decision(context),
     ]
-    if is_served() and not explain_blocked_approval(review):
+    can_be_promoted = review.promotion is None and not explain_blocked_approval(review)
+    if is_served() and can_be_promoted:
         current = context.current_promotion
         rollback = ""
         if current is not None:
@@ -198,16 +213,40 @@ def describe_review_details(context: ReviewContext) -> str:
 
 
 def _describe_last_decision(context: ReviewContext) -> str:
-    """Describe since when the version is in service, or the last decision on it."""
+    """Describe since when the version is in service, until when it was, or the last decision."""
     zone = ZoneInfo(context.config.timezone)
+    review = context.review
     current = context.current_promotion
-    if context.review.is_champion and current is not None:
+    if review.is_champion and current is not None:
         time = format_clock_time(current.promoted_at, zone)
-        return f"In service since {time}, promoted by {current.actor}: {current.reason}."
-    last = context.review.last_approval
+        reason = current.reason.removesuffix(".")
+        if review.was_reinstated:
+            return f"In service again since {time}, by {current.actor}: {reason}."
+        return f"In service since {time}, promoted by {current.actor}: {reason}."
+    successor = review.successor
+    if successor is not None:
+        time = format_clock_time(successor.promoted_at, zone)
+        return (
+            f"In service until {time}, when version {successor.version} replaced it "
+            f"({successor.actor}: {successor.reason.removesuffix('.')})."
+        )
+    last = review.last_approval
     if last is None:
         return ""
-    return f"{last.actor}, {format_clock_time(last.decided_at, zone)}: “{last.reason}”."
+    decision = f"{last.actor}, {format_clock_time(last.decided_at, zone)}: “{last.reason}”."
+    return f"{decision} {_describe_deployment(review)}".rstrip()
+
+
+def _describe_deployment(review: StoredReview) -> str:
+    """Describe when an approved version is put in service; empty for another version."""
+    run = review.run.name
+    if not review.is_approved:
+        return ""
+    if review.manifest.is_running:
+        return f"Run {run} is putting it in service."
+    if review.is_waiting:
+        return f"It is put in service when run {run} continues."
+    return f"Run {run} is {review.manifest.status} and has not put it in service."
 
 
 def _describe_flagged_rows(context: ReviewContext) -> str:
@@ -262,13 +301,15 @@ def _list_actions(context: ReviewContext) -> list[ActionView]:
     review = context.review
     if review.is_champion:
         return make_rollback_actions(context.current_promotion)
-    if review.promotion is not None or review.sample_rows:
+    if review.promotion is not None or review.sample_rows or review.manifest.is_running:
         return []
     number = review.number
     payload = json.dumps(asdict(review.shown_facts))
     current = context.current_promotion
     kept = ""
+    stays = "no version is in service"
     if current is not None:
+        stays = f"version {current.version} stays in service"
         kept = f" Version {current.version} is kept for a rollback."
     return [
         ActionView(
@@ -283,7 +324,7 @@ def _list_actions(context: ReviewContext) -> list[ActionView]:
             name="reject",
             label="Reject",
             title=f"Reject version {number}?",
-            text="It is not promoted; the champion stays in service.",
+            text=f"It is not promoted; {stays}.",
             submit_label="Reject",
             payload=payload,
         ),

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlops_kit.core.results import Table
-from mlops_kit.dashboards.check_tables import count_checks, make_check_table
+from mlops_kit.dashboards.check_tables import make_check_table
 from mlops_kit.dashboards.page_base import CardContent, build_card, guard_html
 from mlops_kit.dashboards.rendering import Html
 from mlops_kit.dashboards.review_context import ReviewContext
 from mlops_kit.dashboards.review_lineage import list_origins
 from mlops_kit.dashboards.stored_reviews import (
     RERUN_REVIEW_COMMAND,
+    REVIEW_SUBJECT,
     CalibrationPoint,
     DifferenceRow,
     StoredReview,
@@ -87,7 +88,9 @@ def _build_key_numbers(review: StoredReview) -> Html:
 
 
 def _show_checks(review: StoredReview) -> CardContent:
-    return CardContent(count_checks(review.verdicts), make_check_table(review.verdicts))
+    return CardContent(
+        review.verdicts.describe_counts(REVIEW_SUBJECT), make_check_table(review.verdicts)
+    )
 
 
 def _build_comparison_card(context: ReviewContext, span: int) -> Html:

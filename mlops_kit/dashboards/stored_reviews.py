@@ -19,6 +19,7 @@ from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
 from mlops_kit.core.results import Interval, KeyNumber, KeyNumbers, Table, Verdict, Verdicts
 from mlops_kit.dashboards.text_formats import format_heading, get_metric_title
 from mlops_kit.db.approvals import list_approvals, list_promotions
+from mlops_kit.db.operator_decisions import list_rolled_back_versions
 from mlops_kit.db.tables import ApprovalOutcome, ApprovalRecord, PromotionRecord
 from mlops_kit.project.artifacts import Artifact, read_artifact
 from mlops_kit.project.loader import Project
@@ -27,6 +28,7 @@ from mlops_kit.project.run_manifest import RunManifest, RunStatus, read_stored_m
 from mlops_kit.stages.review.stored_tables import add_number_keys, translate_old_columns
 
 RERUN_REVIEW_COMMAND = "mlops run --from review"
+REVIEW_SUBJECT = "the review stage"  # of the checks that are counted
 COST_METRIC = "cost"
 # How reviews of earlier versions name the champion, which had no field of its own.
 _OLD_CHAMPION_PHRASE = re.compile(r"[Vv]ersion (\S+?)(?:\?| answers| has)")
@@ -293,6 +295,28 @@ class StoredReview:
                 return record
         return None
 
+    @cached_property
+    def successor(self) -> PromotionRecord | None:
+        """The promotion that ended the last service of the version; None while it serves."""
+        if self.promotion is None:
+            return None
+        for record in list_promotions(self.project):
+            if record.number == self.promotion.number + 1:
+                return record
+        return None
+
+    @property
+    def is_rolled_back(self) -> bool:
+        """Whether its last service ended with a rollback."""
+        promotions = list(reversed(list_promotions(self.project)))
+        return self.number in list_rolled_back_versions(promotions)
+
+    @property
+    def was_reinstated(self) -> bool:
+        """Whether it has been in service more than once."""
+        promotions = list_promotions(self.project)
+        return sum(record.version == self.number for record in promotions) > 1
+
     @property
     def is_champion(self) -> bool:
         """Whether the version is in service."""
@@ -303,6 +327,13 @@ class StoredReview:
     def is_waiting(self) -> bool:
         """Whether its run waits for a decision."""
         return self.manifest.status == RunStatus.WAITING_FOR_APPROVAL
+
+    @property
+    def is_approved(self) -> bool:
+        """Whether it was approved last and has never been in service."""
+        last = self.last_approval
+        is_approved = last is not None and last.outcome == ApprovalOutcome.APPROVED
+        return is_approved and self.promotion is None
 
     @property
     def is_rejected(self) -> bool:

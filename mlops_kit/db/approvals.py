@@ -63,6 +63,14 @@ def get_current_promotion(project: Project) -> PromotionRecord | None:
     return promotions[0] if promotions else None
 
 
+def describe_champion(project: Project) -> str:
+    """Describe which version stays in service after a decision that promotes none."""
+    current = get_current_promotion(project)
+    if current is None:
+        return "no version is in service"
+    return f"version {current.version} stays in service"
+
+
 def list_promotions(project: Project, limit: int = 1000) -> list[PromotionRecord]:
     """Return the promotions of the project's model, newest first."""
     statement = (

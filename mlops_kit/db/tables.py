@@ -39,6 +39,7 @@ class LabelOutcome(StrEnum):
 
 
 RETRAINING_DUE = "due"  # status of a retraining that the next pass of `mlops watch` starts
+RETRAINING_REJECTED = "rejected"  # status of a retraining whose version a person rejected
 
 
 class Base(MappedAsDataclass, DeclarativeBase):
@@ -245,7 +246,7 @@ class RetrainingRecord(_NumberedRow, Base):
     """A retraining decision with its reason.
 
     ``status`` is empty if the decision was not to retrain, then ``RETRAINING_DUE``, then the
-    status of the run; ``run_id`` names that run.
+    status of the run, or ``RETRAINING_REJECTED``; ``run_id`` names that run.
     """
 
     __tablename__ = "retrainings"

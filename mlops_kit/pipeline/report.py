@@ -26,12 +26,16 @@ from mlops_kit.core.results import (
     Verdicts,
 )
 from mlops_kit.core.serialization import from_json_value
+from mlops_kit.db.tables import ApprovalOutcome
+from mlops_kit.pipeline.failed_checks import describe_check_counts
+from mlops_kit.pipeline.page_prose import select_page_cells
 from mlops_kit.pipeline.report_views import (
     BranchTable,
     CheckView,
     FigureView,
     Headline,
     Link,
+    RunDecision,
     RunView,
     StageView,
 )
@@ -61,6 +65,11 @@ _FAILED_STATUSES = (
     StageStatus.TIMED_OUT,
     StageStatus.STOPPED_EARLY,
 )
+_DECISION_BADGES = {
+    ApprovalOutcome.APPROVED: ("◆ Approved, not in service yet", "watch"),
+    ApprovalOutcome.REJECTED: ("▲ Rejected", "act"),
+    ApprovalOutcome.CHANGES_REQUESTED: ("◆ Changes requested", "watch"),
+}
 _STAGES_AFTER_REVIEW = ("deploy", "monitor", "retrain")
 _SENTENCE_BOUNDARY = re.compile(r"(?<=[^\W_]|[\])%])\. (?=[^\W\d_a-z])")
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -83,7 +92,7 @@ def render_report_template(name: str, **values: Any) -> str:
 def write_notebook_page(notebook: Path) -> Path:
     """Write an executed notebook as HTML without code, beside it.
 
-    Of a widget its static image is shown.
+    Of a widget its static image is shown. Prose that only introduces code is left out.
 
     Returns
     -------
@@ -99,6 +108,7 @@ def write_notebook_page(notebook: Path) -> Path:
     for cell in executed.cells:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(_WIDGET_VIEW, None)
+    executed.cells = select_page_cells(executed.cells)
     exporter = HTMLExporter(
         template_name="basic",
         exclude_input=True,
@@ -125,21 +135,26 @@ def write_notebook_page_in_fork(notebook: str) -> str:
     return str(write_notebook_page(Path(notebook)))
 
 
-def write_run_index(run: Path, manifest: RunManifest) -> Path:
+def write_run_index(run: Path, manifest: RunManifest, decision: RunDecision | None = None) -> Path:
     """Write the ``index.html`` of a run.
+
+    Parameters
+    ----------
+    decision : RunDecision, optional
+        What was decided about the version of a run that waits for a decision.
 
     Returns
     -------
     Path
         The page.
     """
-    view = _build_run_view(run, manifest)
+    view = _build_run_view(run, manifest, decision)
     page = run / "index.html"
     files.write_text(page, render_report_template("index.html", page=view))
     return page
 
 
-def _build_run_view(run: Path, manifest: RunManifest) -> RunView:
+def _build_run_view(run: Path, manifest: RunManifest, decision: RunDecision | None) -> RunView:
     """Collect what the index of a run shows."""
     records: dict[str, Mapping[str, Any]] = {}
     verdicts_by_stage: dict[str, list[Verdict]] = {}
@@ -148,14 +163,17 @@ def _build_run_view(run: Path, manifest: RunManifest) -> RunView:
             records[stage] = record
             verdicts_by_stage[stage] = [revive_verdict(v) for v in record["verdicts"]]
     review_verdicts = Verdicts.from_verdicts(verdicts_by_stage.get("review", []))
-    headline = build_headline(manifest, review_verdicts)
+    headline = build_headline(manifest, review_verdicts, decision)
     branch_table = build_branch_table(manifest)
     first_sentence, *other_sentences = _SENTENCE_BOUNDARY.split(headline.text, maxsplit=1)
     if other_sentences:
         first_sentence += "."
+    verdicts_by_stage = {  # in the order of the chain
+        stage: verdicts_by_stage[stage] for stage in manifest.stages if stage in verdicts_by_stage
+    }
     all_verdicts = Verdicts.from_verdicts(chain.from_iterable(verdicts_by_stage.values()))
     stages = [
-        _build_stage_view(run, stage, entry, records.get(stage, {}))
+        _build_stage_view(run, stage, entry, records.get(stage, {}), decision)
         for stage, entry in manifest.stages.items()
     ]
     return RunView(
@@ -164,13 +182,13 @@ def _build_run_view(run: Path, manifest: RunManifest) -> RunView:
         period=_describe_period(manifest),
         started=f"{_format_local_time(manifest, manifest.started)} {manifest.timezone}",
         headline=headline._replace(text=first_sentence),
-        details=_list_details(manifest, "".join(other_sentences)),
+        details=_list_details(manifest, "".join(other_sentences), decision),
         numbers=_find_key_numbers(records),
         branches=_format_branch_table(branch_table),
         branch_links=_list_branch_links(manifest),
         stages=stages,
         checks=_build_check_views(all_verdicts, verdicts_by_stage),
-        checks_sentence=all_verdicts.sentence,
+        checks_sentence=describe_check_counts(verdicts_by_stage),
         origin=_list_origin(manifest),
     )
 
@@ -197,7 +215,9 @@ def _format_local_time(manifest: RunManifest, time: str) -> str:
     return f"{timestamp:%Y-%m-%d %H:%M}"
 
 
-def build_headline(manifest: RunManifest, verdicts: Verdicts) -> Headline:
+def build_headline(
+    manifest: RunManifest, verdicts: Verdicts, decision: RunDecision | None = None
+) -> Headline:
     """Summarize how a run ended.
 
     Parameters
@@ -206,12 +226,17 @@ def build_headline(manifest: RunManifest, verdicts: Verdicts) -> Headline:
         The record of the run.
     verdicts : Verdicts
         The verdicts of its review.
+    decision : RunDecision, optional
+        As in ``write_run_index``.
     """
     if manifest.branches:
         return _build_branches_headline(manifest)
     for stage, entry in manifest.stages.items():
         if entry.status in _FAILED_STATUSES:
             return _build_failure_headline(stage, entry, verdicts)
+    if decision is not None:
+        badge, css_class = _DECISION_BADGES[decision.outcome]
+        return Headline(badge, css_class, _find_main_sentence(manifest))
     if manifest.status == RunStatus.WAITING_FOR_APPROVAL:
         return Headline("◆ Waiting for an approval", "watch", _find_main_sentence(manifest))
     if manifest.status != RunStatus.SUCCEEDED:
@@ -261,7 +286,9 @@ def _find_main_sentence(manifest: RunManifest) -> str:
     return "Nothing was run."
 
 
-def _list_details(manifest: RunManifest, rest_of_headline: str) -> list[str]:
+def _list_details(
+    manifest: RunManifest, rest_of_headline: str, decision: RunDecision | None
+) -> list[str]:
     """Return the lines below the headline: the rest of it, and what later stages did."""
     lines: list[str] = []
     if manifest.sample:
@@ -272,7 +299,9 @@ def _list_details(manifest: RunManifest, rest_of_headline: str) -> list[str]:
         lines.append(rest_of_headline)
     for stage in _STAGES_AFTER_REVIEW:
         entry = manifest.get_stage(stage)
-        if entry.status == StageStatus.WAITING_FOR_APPROVAL:
+        if entry.status == StageStatus.WAITING_FOR_APPROVAL and decision is not None:
+            lines.append(f"{stage.capitalize()}: {decision.sentence}")
+        elif entry.status == StageStatus.WAITING_FOR_APPROVAL:
             lines.append(f"{stage.capitalize()}: {_get_failure_reason(entry)}")
         elif entry.sentence and entry.is_selected:
             lines.append(f"{stage.capitalize()}: {entry.sentence}")
@@ -377,19 +406,27 @@ def _build_check_view(verdict: Verdict, stage: str) -> CheckView:
 
 
 def _build_stage_view(
-    run: Path, name: str, entry: StageEntry, record: Mapping[str, Any]
+    run: Path,
+    name: str,
+    entry: StageEntry,
+    record: Mapping[str, Any],
+    decision: RunDecision | None,
 ) -> StageView:
-    """Build the section of one stage."""
+    """Build the section of one stage; one that waits for a decision shows it once it is there."""
     mark, css_class = _STATUS_MARKS.get(entry.status, _FAILURE_MARK)
     figures = _read_figures(run, record)
-    has_succeeded = entry.status == StageStatus.SUCCEEDED
+    status = "" if entry.status == StageStatus.SUCCEEDED else entry.status_text
+    sentence = entry.summary
+    if entry.status == StageStatus.WAITING_FOR_APPROVAL and decision is not None:
+        status = str(decision.outcome)
+        sentence = decision.sentence
     return StageView(
         name=name,
-        status="" if has_succeeded else entry.status_text,
+        status=status,
         mark=mark,
         css_class=css_class,
         question=entry.question,
-        sentence=entry.summary,
+        sentence=sentence,
         seconds="" if entry.seconds is None else f"{entry.seconds:.0f}",
         front_figure=figures[0] if figures else None,
         more_figures=figures[1:],

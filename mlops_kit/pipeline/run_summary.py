@@ -11,6 +11,7 @@ from mlops_kit.core.formatting import align_columns
 from mlops_kit.core.results import Interval, Verdicts
 from mlops_kit.db import approvals
 from mlops_kit.pipeline import report
+from mlops_kit.pipeline.run_decision import find_run_decision
 from mlops_kit.project.loader import Project
 from mlops_kit.project.run_folder import list_run_folders, read_stage_records
 from mlops_kit.project.run_manifest import RunManifest, StageStatus, read_manifest
@@ -87,11 +88,12 @@ def _summarize_run(project: Project, folder: Path) -> RunSummary:
     executed = [entry for entry in entries if not entry.is_idle]
     stored_verdicts = read_stage_records(folder).get("review", {}).get("verdicts", [])
     verdicts = Verdicts.from_verdicts(map(report.revive_verdict, stored_verdicts))
+    decision = find_run_decision(project, folder, manifest)
     return RunSummary(
         run=manifest.run,
         started=manifest.started,
         status=manifest.status,
-        verdict=report.build_headline(manifest, verdicts)[0],
+        verdict=report.build_headline(manifest, verdicts, decision).badge,
         metric=_read_headline_metric(folder, project.config.headline_metric),
         seconds=round(sum(entry.seconds or 0 for entry in executed), 1),
         ran=len(executed),

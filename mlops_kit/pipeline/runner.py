@@ -196,7 +196,7 @@ def run_pipeline(
     warning = describe_unidentified_author(project.config.people)
     if warning:
         report_progress(f"warning: {warning}")
-    kernel_pool.get_fork_server(kernel_pool.list_modules_to_preload(project, stages_to_run))
+    kernel_pool.start_fork_server(project, stages_to_run)
     store_plugin_index(project.root)
     active = _create_active_run(project, values, options, report_progress, context)
     with lock_run(active.folder) as process:
@@ -354,7 +354,7 @@ def _prepare_resumption(
         entry.error = None
         entry.reason = ""
         entry.detail = ""
-    kernel_pool.get_fork_server(kernel_pool.list_modules_to_preload(project, list(remaining)))
+    kernel_pool.start_fork_server(project, list(remaining))
     return ActiveRun(project, folder, manifest, values, report_progress)
 
 

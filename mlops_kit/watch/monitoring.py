@@ -41,6 +41,7 @@ from mlops_kit.stats.monitoring_tables import CONCEPT_DRIFT_CHECK, REALIZED_PERF
 from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.change_detection import encode_version_labels, find_suspected_change
 from mlops_kit.watch.context import WatchContext
+from mlops_kit.watch.incomplete_recovery import find_incomplete_recovery
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance, is_drop_growing
 from mlops_kit.watch.reference_data import ReferenceData
 from mlops_kit.watch.retraining import (
@@ -363,6 +364,9 @@ def _decide_retraining(
     earlier = _load_earlier_performance(context, window)
     has_earlier_drop = earlier is not None and earlier.has_failed(REALIZED_PERFORMANCE_CHECK)
     is_drop_confirmed = change is not None or has_earlier_drop
+    recovery_reason = ""
+    if not superseded_reason:
+        recovery_reason = find_incomplete_recovery(context, performance, as_of)
     return decide_retraining(
         RetrainingEvidence(
             drift=monitoring.drift,
@@ -382,6 +386,7 @@ def _decide_retraining(
             is_drop_confirmed=is_drop_confirmed,
             is_drop_growing=is_drop_confirmed
             and is_drop_growing(performance, earlier, context.config.headline_metric),
+            recovery_reason=recovery_reason,
         )
     )
 

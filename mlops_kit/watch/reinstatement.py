@@ -30,7 +30,7 @@ from mlops_kit.core.tasks import to_score_column
 from mlops_kit.data.columns import format_local_days
 from mlops_kit.db import approvals
 from mlops_kit.db.approvals import REINSTATING_ACTOR
-from mlops_kit.db.operator_decisions import list_rolled_back_versions
+from mlops_kit.db.operator_decisions import list_earlier_versions
 from mlops_kit.db.predictions import find_last_row_of_others
 from mlops_kit.db.tables import PromotionRecord
 from mlops_kit.project.config.root import ProjectConfig
@@ -75,7 +75,7 @@ class _Candidate(NamedTuple):
 def reinstate_earlier_version(context: WatchContext, as_of: datetime) -> None:
     """Make an earlier champion serve again if it is better on the rows since a change."""
     promotions = approvals.list_promotions(context.project)
-    earlier_versions = _list_earlier_versions(promotions)
+    earlier_versions = list_earlier_versions(promotions)[:_MAX_CANDIDATES]
     if not context.config.watch.reinstate or not earlier_versions:
         return
     if not _has_served_well(context, promotions, as_of):
@@ -114,16 +114,6 @@ def _find_best_version(
         if candidate is not None and (best is None or candidate.champion_gain < best.champion_gain):
             best = candidate
     return best
-
-
-def _list_earlier_versions(promotions: list[PromotionRecord]) -> list[str]:
-    """List the versions that were in service before the champion, the last one first."""
-    rolled_back = list_rolled_back_versions(promotions[::-1])
-    earlier_versions = []
-    for name in dict.fromkeys(promotion.version for promotion in promotions[1:]):
-        if name != promotions[0].version and name not in rolled_back:
-            earlier_versions.append(name)
-    return earlier_versions[:_MAX_CANDIDATES]
 
 
 def _has_served_well(

@@ -221,6 +221,7 @@ class RetrainConfig(ConfigSection):
         is_active_by_reason = {
             "performance_drop": self.on_performance_drop,
             "concept_drift": self.on_concept_drift,
+            "incomplete_recovery": self.on_performance_drop,
             "drift": self.on_drift,
         }
         for reason, setting in _LIMIT_SETTING_BY_REASON.items():

@@ -43,6 +43,11 @@ class RunConfig(ConfigSection):
         description="warm: kernels are forked from a process that has imported the libraries; "
         "cold: ordinary kernels",
     )
+    idle: Duration = Field(
+        timedelta(minutes=15),
+        description="Time without work after which the resident fork server ends, which keeps "
+        "imported libraries in memory for the next run; 0s: every run imports them again",
+    )
     kernel_start_timeout: Duration = Field(
         timedelta(seconds=60), description="Maximum time for a kernel to start"
     )

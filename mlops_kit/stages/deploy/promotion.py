@@ -107,9 +107,10 @@ def _describe_promotion(promotion: PromotionRecord) -> str:
     approver = f"by {promotion.actor}"
     if promotion.actor == approvals.AUTOMATIC_APPROVER:
         approver = "automatically"
-    sentence = f"Version {promotion.version} is the champion, approved {approver}"
+    # Stored with the run and read later, so it says what happened and not what is.
+    sentence = f"Version {promotion.version} became the champion, approved {approver}"
     if promotion.previous_version:
-        return f"{sentence}; version {promotion.previous_version} is kept for a rollback."
+        return f"{sentence}; version {promotion.previous_version} was kept for a rollback."
     return f"{sentence}."
 
 

@@ -25,6 +25,7 @@ from mlops_kit.project.config.data import get_file_location
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.value_types import format_duration
 from mlops_kit.project.loader import Project, read_yaml_file
+from mlops_kit.stages.review.checks import CHAMPION_CHECKS
 from mlops_kit.stats.metrics import METRICS
 
 CARD_FILE = "card.yaml"
@@ -172,7 +173,7 @@ def _make_model_card(
 ) -> _ModelCard:
     all_verdicts = Verdicts.from_verdicts(verdicts)
     checks_frame = all_verdicts.to_frame()
-    badge_style, badge = all_verdicts.fitness_label
+    badge_style, badge = all_verdicts.label_fitness("by its own checks")
     purpose = [_CardEntry(title, facts.get(key, "")) for key, title in CARD_FIELDS.items()]
     check_rows = []
     for verdict, cells in zip(all_verdicts, checks_frame.values.tolist(), strict=True):
@@ -192,7 +193,7 @@ def _make_model_card(
         sample_note=_describe_sample(config),
         purpose=purpose,
         missing_note=f"missing: add it to {CARD_FILE}",
-        checks_sentence=all_verdicts.sentence,
+        checks_sentence=_describe_checks(all_verdicts),
         checks_frame=checks_frame,
         check_rows=check_rows,
         sections=sections,
@@ -206,6 +207,21 @@ def _describe_event(config: ProjectConfig, facts: Mapping[str, str]) -> str:
     if _POSITIVE_CLASS in facts:
         event = f"{config.target} = {facts[_POSITIVE_CLASS]}"
     return f"{config.event} ({event})" if config.event else event
+
+
+def _describe_checks(verdicts: Verdicts) -> str:
+    """Describe how the checks ended, out of those of the whole review.
+
+    The others compare the model with the champion of the day, so that they are not on the card.
+    """
+    champion_checks = len(CHAMPION_CHECKS)
+    count = len(verdicts) + champion_checks
+    others = "The other one compares" if champion_checks == 1 else "The others compare"
+    return (
+        f"{count} checks of the review stage, {len(verdicts)} of them of the model itself: "
+        f"{verdicts.list_counts()}. {others} it with the champion; the review dashboard shows the "
+        "result."
+    )
 
 
 def _find_blocking_sentence(verdicts: Verdicts) -> str:

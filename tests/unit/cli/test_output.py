@@ -65,6 +65,7 @@ def test_failed_check_that_only_warns_is_in_the_summary(
         "",
         f"run {RUN}: succeeded",
         "  review: Fit to serve.",
+        "Checks: 1 check of the review stage: 1 failed.",
         f"Failed checks (all checks with limits and hints: {page}#checks):",
         "  ▲ review: Enough history (enough_history, warns): 80 labeled rows were evaluated.",
         f"Report: {page}",

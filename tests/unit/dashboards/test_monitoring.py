@@ -38,12 +38,20 @@ from mlops_kit.dashboards.monitoring_page import MonitoringPage
 from mlops_kit.dashboards.monitoring_records import count_windows
 from mlops_kit.dashboards.rendering import Html
 from mlops_kit.dashboards.text_formats import format_clock_time, format_period
+from mlops_kit.db import approvals
 from mlops_kit.db.engine import open_transaction, query_records
-from mlops_kit.db.tables import IncidentRecord, PredictionRecord, RetrainingRecord, WindowRecord
+from mlops_kit.db.tables import (
+    ApprovalOutcome,
+    IncidentRecord,
+    PredictionRecord,
+    RetrainingRecord,
+    WindowRecord,
+)
 from mlops_kit.project.loader import Project
 from mlops_kit.stages.monitor.limits import compute_bound
 from mlops_kit.stages.monitor.reference_performance import ReferencePerformance
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
+from mlops_kit.watch.retraining import list_open_retrainings, settle_rejected_retrainings
 from tests.support import sample_runs, watch_records
 from tests.support.page_text import read_text
 
@@ -110,6 +118,31 @@ def test_drop_offers_a_rollback_unless_a_new_version_is_being_made(
     assert sentence.endswith(f"Retrain, or roll back to version 7, before {NEXT_PASS}.")
     watch_records.write_retraining(sample_project, 2, "retrain", "Yes: it fell.", "due")
     assert read_statement(sample_project)[1].endswith("A new version is being made.")
+
+
+def test_retrained_version_is_described_by_what_was_decided_about_it(
+    sample_project: Project,
+) -> None:
+    watch_records.write_windows(sample_project, [0.79, 0.65, "due"])
+    watch_records.write_retraining(
+        sample_project, 2, "retrain", "Yes: it fell.", "waiting (approval)", sample_runs.NEW_RUN
+    )
+    assert read_statement(sample_project)[1].endswith("Version 8 waits for an approval.")
+    facts = sample_runs.make_facts("8")
+    for outcome, result, has_next_step in (
+        (ApprovalOutcome.CHANGES_REQUESTED, "version 8 waits: ann requested changes", True),
+        (ApprovalOutcome.APPROVED, "version 8 is approved, and not in service yet", True),
+        (ApprovalOutcome.REJECTED, "version 8 was rejected by ann", False),
+    ):
+        approvals.record_approval(sample_project, facts, outcome, "ann", "because")
+        sentence = read_statement(sample_project)[1]
+        assert sentence.endswith(f"{result[1:]}." if has_next_step else f"before {NEXT_PASS}.")
+        page = read_text(MonitoringPage(sample_project).html())
+        assert result in page
+        assert "waits for an approval" not in page
+    settle_rejected_retrainings(sample_project)
+    assert not list_open_retrainings(sample_project)
+    assert "version 8 was rejected by ann" in read_text(MonitoringPage(sample_project).html())
 
 
 def test_open_incident_is_a_warning_until_acknowledged(healthy_project: Project) -> None:
@@ -427,9 +460,9 @@ def test_visitor_sees_the_actions_that_are_possible(healthy_project: Project) ->
     assert "acknowledge" not in head
     incident_id = watch_records.write_incident(healthy_project, title="Labels are <missing>")
     sample_runs.promote(healthy_project, "8")
-    watch_records.write_retraining(
-        healthy_project, 2, "retrain", "why", "waiting (approval)", sample_runs.NEW_RUN
-    )
+    run = "20130801-000000-cccc"
+    sample_runs.write_run(healthy_project, run, "9", "8", "waiting (approval)")
+    watch_records.write_retraining(healthy_project, 2, "retrain", "why", "waiting (approval)", run)
     head = MonitoringPage(healthy_project).head()
     assert f'<option value="{incident_id}">Labels are &lt;missing&gt;</option>' in head
     assert "Roll back to 7 …" in head

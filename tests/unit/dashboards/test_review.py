@@ -159,7 +159,7 @@ def test_the_version_that_waits_is_shown_first_then_the_champion(
     [
         (ApprovalOutcome.REJECTED, "▲ Rejected", "but ann rejected it."),
         (ApprovalOutcome.CHANGES_REQUESTED, "◆ Changes requested", "but ann requested changes."),
-        (ApprovalOutcome.APPROVED, "◆ Approved, being deployed", "and ann approved it."),
+        (ApprovalOutcome.APPROVED, "◆ Approved, not in service yet", "and ann approved it."),
     ],
 )
 def test_last_decision_is_in_badge_sentence_and_history(
@@ -173,6 +173,68 @@ def test_last_decision_is_in_badge_sentence_and_history(
     assert summarize_review(page.context).endswith(clause)
     assert reason in describe_review_details(page.context)
     assert "because &lt;script&gt;" in page.panel("history")
+
+
+def set_run_status(project: Project, status: str) -> None:
+    """Set the status of the run that made version 8, which waits."""
+    file = project.reports_folder / sample_runs.NEW_RUN / "manifest.json"
+    file.write_text(file.read_text().replace("waiting (approval)", status))
+
+
+@pytest.mark.usefixtures("served_page")
+@pytest.mark.parametrize(
+    ("run_status", "state", "sentence", "is_offered"),
+    [
+        (
+            "waiting (approval)",
+            "◆ Approved, not in service yet",
+            f"It is put in service when run {sample_runs.NEW_RUN} continues.",
+            True,
+        ),
+        (
+            "failed",
+            "▲ Approved, not deployed",
+            f"Run {sample_runs.NEW_RUN} is failed and has not put it in service.",
+            True,
+        ),
+    ],
+)
+def test_approved_version_is_not_said_to_wait_for_an_approval(
+    sample_project: Project, run_status: str, state: str, sentence: str, is_offered: bool
+) -> None:
+    facts = sample_runs.make_facts("8")
+    approvals.record_approval(sample_project, facts, ApprovalOutcome.APPROVED, "ann", "fit")
+    set_run_status(sample_project, run_status)
+    page = ReviewPage(sample_project, "8")
+    head = read_text(page.head())
+    assert describe_review_status(page.context.review)[1] == state
+    assert sentence in head
+    assert "Approving" not in head
+    assert explain_blocked_approval(page.context.review).startswith("It is approved already")
+    assert ('data-act="reject"' in page.head()) == is_offered
+
+
+@pytest.mark.usefixtures("served_page")
+def test_version_in_service_says_since_when_and_a_rolled_back_one_until_when(
+    sample_project: Project,
+) -> None:
+    sample_runs.promote(sample_project, "8", why="better.")
+    head = read_text(ReviewPage(sample_project, "8").head())
+    assert "● In service" in head
+    assert "promoted by ann: better." in head
+    assert "Approving" not in head
+    assert "○ Previously in service" in read_text(ReviewPage(sample_project, "7").head())
+    sample_runs.promote(sample_project, "7", "carl", "rollback: complaints")
+    rolled_back = ReviewPage(sample_project, "8")
+    head = read_text(rolled_back.head())
+    assert "◆ Rolled back" in head
+    assert "In service until" in head
+    assert "when version 7 replaced it (carl: rollback: complaints)." in head
+    assert 'data-act="approve"' not in rolled_back.head()
+    champion = read_text(ReviewPage(sample_project, "7").head())
+    assert "● In service" in champion
+    assert "In service again since" in champion
+    assert "by carl: rollback: complaints." in champion
 
 
 def test_no_text_from_outside_becomes_html(sample_project: Project) -> None:

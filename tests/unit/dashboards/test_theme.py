@@ -10,7 +10,7 @@ from jinja2 import UndefinedError
 
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.results import KeyNumber, Verdict, Verdicts
-from mlops_kit.dashboards.check_tables import count_checks, make_check_table
+from mlops_kit.dashboards.check_tables import make_check_table
 from mlops_kit.dashboards.page_base import build_card, guard_html, make_empty_statement
 from mlops_kit.dashboards.rendering import (
     Html,
@@ -180,7 +180,9 @@ def test_check_that_does_not_pass_shows_its_sentence() -> None:
 
 def test_checks_are_counted_by_outcome() -> None:
     verdicts = make_verdicts("passed", "passed", "failed", "not applicable")
-    assert count_checks(verdicts) == "4 checks: 2 pass, 1 fails, 1 is not applicable."
+    assert verdicts.describe_counts("the review stage") == (
+        "4 checks of the review stage: 2 passed, 1 failed, 1 not applicable."
+    )
     reservations = make_verdicts("failed", "cannot tell", "cannot tell")
     assert describe_reservations(reservations) == (
         "1 check fails without blocking it and 2 checks cannot tell yet."

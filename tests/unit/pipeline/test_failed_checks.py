@@ -62,3 +62,21 @@ def test_checks_of_a_stage_that_the_run_was_not_asked_for_are_not_its_own(
 ) -> None:
     carried = StageEntry(status=StageStatus.SKIPPED, reason="as in q", is_selected=is_selected)
     assert len(failed_checks.list_failed_checks(folder, make_manifest(review=carried))) == count
+
+
+def test_checks_are_counted_by_stage(folder: Path) -> None:
+    done = StageEntry(status=StageStatus.SUCCEEDED)
+    carried = StageEntry(status=StageStatus.SKIPPED, reason="as in q", is_selected=False)
+    manifest = make_manifest(prepare=done, review=done, deploy=done)
+    counts = failed_checks.describe_check_counts(
+        failed_checks.read_verdicts_by_stage(folder, manifest)
+    )
+    assert counts == (
+        "1 check of the prepare stage: 1 failed. "
+        "3 checks of the review stage: 1 passed, 1 failed, 1 cannot tell."
+    )
+    review_alone = failed_checks.read_verdicts_by_stage(
+        folder, make_manifest(prepare=carried, review=done)
+    )
+    assert failed_checks.describe_check_counts(review_alone).startswith("3 checks of the review")
+    assert failed_checks.describe_check_counts({}) == ""

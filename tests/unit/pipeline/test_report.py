@@ -17,7 +17,9 @@ from mlops_kit.core.results import (
     Verdicts,
 )
 from mlops_kit.core.serialization import to_json_value
+from mlops_kit.db.tables import ApprovalOutcome
 from mlops_kit.pipeline import report
+from mlops_kit.pipeline.report_views import RunDecision
 from mlops_kit.project.run_manifest import (
     BranchResult,
     GitStatus,
@@ -105,6 +107,42 @@ def test_headline_says_how_the_run_ended(
     manifest: RunManifest, verdicts: Verdicts, headline: tuple[str, str, str]
 ) -> None:
     assert report.build_headline(manifest, verdicts) == headline
+
+
+@pytest.mark.parametrize(
+    ("outcome", "badge", "line"),
+    [
+        (ApprovalOutcome.REJECTED, "▲ Rejected", "ann rejected it: too &lt;slow&gt;"),
+        (
+            ApprovalOutcome.CHANGES_REQUESTED,
+            "◆ Changes requested",
+            "ann requested changes: too &lt;slow&gt;",
+        ),
+        (
+            ApprovalOutcome.APPROVED,
+            "◆ Approved, not in service yet",
+            "ann approved it: too &lt;slow&gt;",
+        ),
+    ],
+)
+def test_page_of_a_run_that_waited_shows_the_decision(
+    tmp_path: Path, outcome: ApprovalOutcome, badge: str, line: str
+) -> None:
+    waiting = StageEntry(
+        status=StageStatus.WAITING_FOR_APPROVAL,
+        error=StageError(type="WaitingForApprovalError", message="version 2 waits for an approval"),
+    )
+    manifest = build_manifest("waiting (approval)", stages={**REVIEWED, "deploy": waiting})
+    before = report.write_run_index(tmp_path, manifest).read_text(encoding="utf-8")
+    assert "◆ Waiting for an approval" in before
+    assert before.count("version 2 waits for an approval") == 2
+    decision = RunDecision(outcome, "ann", "too <slow>")
+    after = report.write_run_index(tmp_path, manifest, decision).read_text(encoding="utf-8")
+    assert badge in after
+    assert f"Deploy: {line}" in after
+    assert after.count(line) == 2
+    assert "waits for an approval" not in after
+    assert "Waiting" not in after
 
 
 BRANCHES = [

@@ -279,7 +279,7 @@ def test_two_containers_on_one_folder_do_not_collide(project: Project) -> None:
         with pytest.raises(RunFailedError, match="is running on other-container"):
             hold_lease(project).__enter__()
         process.kill()
-        process.communicate()
+        process.wait()  # closing its standard input earlier would let the holder end by itself
         deadline = time.monotonic() + 20
         while is_lock_held(get_lock_path(project)):  # the kernel ends the namespace
             assert time.monotonic() < deadline

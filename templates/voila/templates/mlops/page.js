@@ -61,9 +61,16 @@
 
   // Decisions: the server says who is here and what they may do, a dialog asks for the reason, the answer is shown.
   const buttons = [...document.querySelectorAll('button[data-act]')];
-  if (!buttons.length) return;
   const answerText = document.querySelector('.answer');
-  const visitorText = document.querySelector('[data-who]');
+  let visitorText = document.querySelector('[data-who]');
+  if (!visitorText && document.body.dataset.voila) {
+    // A page without a head of ours, such as one that a project added.
+    visitorText = document.createElement('p');
+    visitorText.className = 'note';
+    visitorText.dataset.who = '';
+    document.querySelector('main').prepend(visitorText);
+  }
+  if (!visitorText && !buttons.length) return;
   const getCookie = name => (document.cookie.match('(?:^|; )' + name + '=([^;]*)') || [])[1] || '';
   const disableAll = reason => {
     if (visitorText) visitorText.textContent = reason;

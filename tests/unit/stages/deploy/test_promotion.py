@@ -62,9 +62,8 @@ def test_approved_version_becomes_champion_and_previous_is_kept(
     decision, gate = deploy.promote_if_approved(staged(copied), SECOND)
     assert decision.promoted
     assert (decision.version, decision.previous_version) == ("2", "1")
-    assert (
-        decision.sentence
-        == "Version 2 is the champion, approved automatically; version 1 is kept for a rollback."
+    assert decision.sentence == (
+        "Version 2 became the champion, approved automatically; version 1 was kept for a rollback."
     )
     assert decision.actor == "mlops.yaml (approval: automatic)"
     assert decision.reason == "review passed"
@@ -131,5 +130,5 @@ def test_manual_approval_waits_and_decides(copied: loader.Project, staged: Stage
     approvals.record_approval(copied, facts, "approved", "bob", "the alarms are worth it")
     decision, gate = deploy.promote_if_approved(stage, SECOND)
     assert decision.promoted
-    assert decision.sentence.startswith("Version 2 is the champion, approved by bob")
+    assert decision.sentence.startswith("Version 2 became the champion, approved by bob")
     assert get_champion_version(copied) == "2"

@@ -246,8 +246,8 @@ def test_policy_lists_every_setting() -> None:
     assert "retrain.max_age" in set(table.data["setting"])
     assert "30d" in set(table.data["value"])
     assert table.sentence == (
-        "Reasons to retrain: a proven performance drop, concept drift, age; "
-        "at least 500 rows labeled since the model's cut-off are needed."
+        "Reasons to retrain: a proven performance drop, concept drift, an incomplete recovery, "
+        "age; at least 500 rows labeled since the model's cut-off are needed."
     )
 
 

@@ -88,11 +88,11 @@ def test_missing_entries_are_shown_as_missing(render_card: RenderCard) -> None:
 
 
 def test_badge_says_whether_the_model_is_fit_to_serve(render_card: RenderCard) -> None:
-    assert "◆ Fit to serve, with reservations" in render_card(labeled_rows=10)
+    assert "◆ Fit to serve by its own checks, with reservations" in render_card(labeled_rows=10)
     failed = render_card(refit_agreement=make_agreement(0.1, -0.2))
     assert "▲ Not fit to serve" in failed
     assert "The final model does not fit the rows that were added to it" in failed
-    assert "● Fit to serve" in render_card(
+    assert "● Fit to serve by its own checks" in render_card(
         metrics={"roc_auc": Interval(0.78, 0.77, 0.79), "calibration_error": Interval(0.01)}
     )
 
