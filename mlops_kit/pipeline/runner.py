@@ -261,7 +261,7 @@ def _is_unrecorded(manifest: RunManifest) -> bool:
     if manifest.status not in {RunStatus.KILLED, RunStatus.SUCCEEDED} or manifest.mlflow:
         return False
     entries = [entry for entry in manifest.stages.values() if entry.reason != NOT_SELECTED_REASON]
-    has_run_stage = any(entry.status == StageStatus.SUCCEEDED for entry in entries)
+    has_run_stage = any(entry.is_logged_with_run for entry in entries)
     return has_run_stage and all(entry.is_completed for entry in entries)
 
 

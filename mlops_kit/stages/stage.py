@@ -32,6 +32,7 @@ from mlops_kit.project.stage_record import ShownResult, StageRecord, write_stage
 from mlops_kit.stages.column_metadata import show_column_labels
 from mlops_kit.stages.manual_execution import describe_manual_execution
 from mlops_kit.stages.read_folders import list_read_folders
+from mlops_kit.stages.setting_overrides import select_overrides
 from mlops_kit.stages.step_cache import cache_function
 
 if TYPE_CHECKING:
@@ -475,11 +476,7 @@ def open_stage(name: str, **parameters: Any) -> Stage:
     if run_variable:
         # An edit of mlops.yaml during a run does not reach the run.
         project = load_recorded_project(project, Path(run_variable))
-    overrides = {}
-    for key, value in parameters.items():
-        is_default = value in ("", None) or (key in {"seed", "sample"} and value == 0)
-        if not is_default:
-            overrides[key] = value
+    overrides = select_overrides(name, parameters)
     project = project.with_values("the notebook's parameters", **overrides)
     if not run_variable:  # a run has the days among its settings
         project, _ = leave_out_quarantined_days(project)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -189,3 +190,11 @@ def order_stages(stages: dict[str, StageConfig]) -> list[str]:
     for name in stages:
         add_stage(name, ())
     return ordered
+
+
+def format_rerun_command(stages: Mapping[str, StageConfig], artifact: str) -> str:
+    """Return the command that writes an artifact again, from the stage that declares it."""
+    for stage, config in stages.items():
+        if artifact in config.writes:
+            return f"mlops run --from {stage} --force"
+    return "mlops run --force"

@@ -175,7 +175,7 @@ def test_packages_are_installed_from_what_the_project_has(
     files: list[str], command: str, project: loader.Project
 ) -> None:
     for name in files:
-        (project.root / name).write_text("pandas==2.3.3\n")
+        (project.root / name).write_text("# no packages\n")  # valid in each of the files
     commands = export.list_install_commands(project)
     assert commands[:2] == [PACKAGE_COMMAND, command]
 
@@ -227,6 +227,23 @@ def test_package_that_a_file_only_mentions_is_not_listed(
     without_setting = project.with_values("the test", package="")
     with pytest.raises(KitError, match=f"{re.escape(file)} does not list it"):
         export.list_install_commands(without_setting)
+
+
+@pytest.mark.parametrize("package", ["", "mlops-kit[all]==0.1.0"])
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("requirements.txt", "mlops-kit[all] @ file:///home/ada/mlops-kit\n"),
+        ("pyproject.toml", '[project]\ndependencies = ["mlops-kit @ git+file:///kit@1f"]\n'),
+    ],
+)
+def test_package_of_this_machine_is_not_exported(
+    package: str, file: str, text: str, project: loader.Project
+) -> None:
+    (project.root / file).write_text(text)
+    with pytest.raises(KitError, match="installs mlops-kit from this machine") as error:
+        export.list_install_commands(project.with_values("the test", package=package))
+    assert "mlops update" in (error.value.hint or "")
 
 
 def test_damaged_list_of_packages_is_an_error(project: loader.Project) -> None:
