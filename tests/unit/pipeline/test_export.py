@@ -387,6 +387,14 @@ def test_file_that_differs_is_overwritten_only_by_force(
     assert export_text(project, target, force=True) == text
 
 
+def test_pull_request_without_an_earlier_run_is_no_failure(project: loader.Project) -> None:
+    workflow = yaml.safe_load(export.export_schedule(project, "github").read_text())
+    steps = {step["name"]: step for step in workflow["jobs"]["try"]["steps"] if "run" in step}
+    (comparison,) = [step["run"] for name, step in steps.items() if name.startswith("Compare")]
+    # `mlops diff` exits with 2 if there is only one run.
+    assert comparison.endswith("|| test $? -eq 2")
+
+
 def test_what_could_not_start_is_not_exported(project: loader.Project) -> None:
     with pytest.raises(KitError, match="unknown target 'kubernets'"):
         export.export_schedule(project, "kubernets")
