@@ -313,6 +313,10 @@ def test_cron_commands_run_in_the_project_whatever_its_folder_is_called(
         subprocess.run(["/bin/sh", "-c", script], cwd="/", check=True)
     log = (project.root / ".mlops" / "cron.log").read_text()
     assert log == f"{project.root} k y\n" * 2
+    (project.root / ".mlops" / "secrets.env").unlink()  # the command itself says what it lacks
+    subprocess.run(["/bin/sh", "-c", script], cwd="/", check=True)
+    log = (project.root / ".mlops" / "cron.log").read_text()
+    assert log.endswith(f"{project.root} \n")
 
 
 def test_kubernetes_runs_endpoint_and_schedules_without_privileges(
