@@ -75,7 +75,7 @@ def test_broken_plugin_explains_why_a_name_in_the_settings_is_unknown(home: Path
 
 
 def test_reason_to_retrain_that_never_applies_is_found(home: Path) -> None:
-    sentence = "if any of: performance_drop, concept_drift, incomplete_recovery"
+    sentence = "if any of: performance_drop, concept_drift, confirmed_drift, incomplete_recovery"
     assert run_checks(home)["retraining"].sentence == sentence
     (home / "mlops.yaml").write_text(f"{CONFIG}retrain: {{when: {{any: [drift, age]}}}}\n")
     finding = run_checks(home)["retraining"]
