@@ -316,7 +316,7 @@ def test_cron_commands_run_in_the_project_whatever_its_folder_is_called(
     (project.root / ".mlops" / "secrets.env").unlink()  # the command itself says what it lacks
     subprocess.run(["/bin/sh", "-c", script], cwd="/", check=True)
     log = (project.root / ".mlops" / "cron.log").read_text()
-    assert log.endswith(f"{project.root} \n")
+    assert log.endswith(f"{project.root} value-of-api_key\n")
 
 
 def test_kubernetes_runs_endpoint_and_schedules_without_privileges(
