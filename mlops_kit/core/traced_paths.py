@@ -60,13 +60,14 @@ class TracedPaths:
     reports: str
 
     def contains(self, path: str) -> bool:
-        """Return whether an absolute path counts."""
+        """Return whether an absolute path counts; a folder, whether what it has counts."""
+        folder_prefix = f"{path}{os.sep}"
         if self.is_in_project(path):
             is_report = path == self.reports or path.startswith(f"{self.reports}{os.sep}")
             inner_path = path.removeprefix(self.root)
-            in_environment = path.startswith(_list_python_folders(self.root))
+            in_environment = folder_prefix.startswith(_list_python_folders(self.root))
             return not (is_report or in_environment or _is_left_out(inner_path))
-        if path.startswith(_list_outside_folders(self.root)):
+        if folder_prefix.startswith(_list_outside_folders(self.root)):
             return False
         for folder, entry in _list_shared_temporary_folders(self.root):
             if path.startswith(folder) and not path.startswith(entry):

@@ -135,6 +135,24 @@ def list_rolled_back_versions(promotions: Sequence[PromotionRecord]) -> set[str]
     return rolled_back
 
 
+def list_earlier_versions(promotions: Sequence[PromotionRecord]) -> list[str]:
+    """List the versions that were in service before the champion, the last one first.
+
+    Versions that were rolled back are not among them.
+
+    Parameters
+    ----------
+    promotions : sequence of PromotionRecord
+        All promotions, the newest first.
+    """
+    rolled_back = list_rolled_back_versions(promotions[::-1])
+    earlier_versions = []
+    for name in dict.fromkeys(promotion.version for promotion in promotions[1:]):
+        if name != promotions[0].version and name not in rolled_back:
+            earlier_versions.append(name)
+    return earlier_versions
+
+
 def enable_automatic_promotion(
     project: Project,
     actor: str,

@@ -37,10 +37,15 @@ from mlops_kit.stages.retrain.policy import (
     RetrainingEvidence,
     decide_retraining,
 )
-from mlops_kit.stats.monitoring_tables import CONCEPT_DRIFT_CHECK, REALIZED_PERFORMANCE_CHECK
+from mlops_kit.stats.monitoring_tables import (
+    CONCEPT_DRIFT_CHECK,
+    CONFIRMED_DRIFT_CHECK,
+    REALIZED_PERFORMANCE_CHECK,
+)
 from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.change_detection import encode_version_labels, find_suspected_change
 from mlops_kit.watch.context import WatchContext
+from mlops_kit.watch.incomplete_recovery import find_incomplete_recovery
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance, is_drop_growing
 from mlops_kit.watch.reference_data import ReferenceData
 from mlops_kit.watch.retraining import (
@@ -52,7 +57,6 @@ from mlops_kit.watch.retraining import (
 from mlops_kit.watch.row_quarantine import check_window_for_faults
 from mlops_kit.watch.signals import (
     BLOCKED_SIGNAL,
-    DRIFT_SIGNAL,
     SCHEMA_SIGNAL,
     SignalTime,
     WindowEvidence,
@@ -65,7 +69,11 @@ from mlops_kit.watch.windows import (
     profile_window,
 )
 
-_PERFORMANCE_CHECKS = (REALIZED_PERFORMANCE_CHECK, CONCEPT_DRIFT_CHECK)
+_PERFORMANCE_CHECKS = (
+    REALIZED_PERFORMANCE_CHECK,
+    CONCEPT_DRIFT_CHECK,
+    CONFIRMED_DRIFT_CHECK,
+)
 
 
 class WindowPredictions(NamedTuple):
@@ -195,7 +203,7 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
         incident_lines = update_incidents(
             transaction,
             context.config,
-            {DRIFT_SIGNAL, SCHEMA_SIGNAL, *list_signal_names(SignalTime.WINDOW_ENDED)},
+            {incidents.DRIFT_SIGNAL, SCHEMA_SIGNAL, *list_signal_names(SignalTime.WINDOW_ENDED)},
             signals,
             as_of,
             f"not observed {_format_window(context, start, end)}",
@@ -363,6 +371,9 @@ def _decide_retraining(
     earlier = _load_earlier_performance(context, window)
     has_earlier_drop = earlier is not None and earlier.has_failed(REALIZED_PERFORMANCE_CHECK)
     is_drop_confirmed = change is not None or has_earlier_drop
+    recovery_reason = ""
+    if not superseded_reason:
+        recovery_reason = find_incomplete_recovery(context, performance, as_of)
     return decide_retraining(
         RetrainingEvidence(
             drift=monitoring.drift,
@@ -382,6 +393,7 @@ def _decide_retraining(
             is_drop_confirmed=is_drop_confirmed,
             is_drop_growing=is_drop_confirmed
             and is_drop_growing(performance, earlier, context.config.headline_metric),
+            recovery_reason=recovery_reason,
         )
     )
 

@@ -31,6 +31,7 @@ from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.retrain.policy import (
     PERFORMANCE_REASONS,
     POLICY_ACTOR,
+    RECOVERY_REASON,
     RetrainingAction,
     RuleRole,
 )
@@ -116,6 +117,13 @@ def count_recent_retrainings(context: WatchContext, as_of: datetime) -> int:
     return sum(retraining.as_of > start for retraining in _list_retrainings(context))
 
 
+def count_retrainings_since(context: WatchContext, start: datetime, end: datetime) -> int:
+    """Count the retrainings that were decided after a time and before another one."""
+    first = format_timestamp(start)
+    last = format_timestamp(end)
+    return sum(first < retraining.as_of < last for retraining in _list_retrainings(context))
+
+
 def count_new_labels(context: WatchContext) -> int:
     """Count the scored rows whose label was not known yet when the champion was made."""
     champion = context.get_champion()
@@ -167,30 +175,45 @@ def _make_run_settings(
     """
     config = context.config
     settings: dict[str, Any] = {}
-    change = find_suspected_change(context, as_of)
-    if change is not None:
-        context.report_lines(as_of, [change.sentence])
+    reasons = _list_reasons(context, retraining)
+    change_time = _find_change_time(context, reasons, as_of)
+    if change_time is not None:
         train = config.train.model_dump(mode="json", exclude_unset=True)
-        settings["train"] = {**train, "change_point": change.time.isoformat()}
-    if _follows_performance_drop(context, retraining):
+        settings["train"] = {**train, "change_point": change_time.isoformat()}
+    if not reasons.isdisjoint(PERFORMANCE_REASONS):
         review = config.review.model_dump(mode="json", exclude_unset=True)
         settings["review"] = {**review, "require_gain": True}
     return settings
 
 
-def _follows_performance_drop(context: WatchContext, retraining: RetrainingRecord) -> bool:
-    """Whether the labels of the window that decided on a retraining prove a performance drop."""
+def _find_change_time(context: WatchContext, reasons: set[str], as_of: datetime) -> datetime | None:
+    """Find since when the concept differs from the one before; None if it does not.
+
+    If a recovery is not complete, the champion's own rows are of the transition: the rows that were
+    labeled since are of a concept of their own.
+    """
+    change = find_suspected_change(context, as_of)
+    if change is not None:
+        context.report_lines(as_of, [change.sentence])
+        return change.time
+    if RECOVERY_REASON not in reasons:
+        return None
+    champion = context.get_champion().version
+    return datetime.fromisoformat(champion.as_of) - context.config.label_delay
+
+
+def _list_reasons(context: WatchContext, retraining: RetrainingRecord) -> set[str]:
+    """List the reasons of the decision for a retraining; none if a person asked for it."""
     if retraining.actor != POLICY_ACTOR:
-        return False
+        return set()
     for window in context.list_monitored_windows():
         labels_due_at = datetime.fromisoformat(window.end) + context.config.label_delay
         if window.realized_json is None or format_timestamp(labels_due_at) != retraining.as_of:
             continue
         decision = WindowPerformance.from_json(window.realized_json).decision
         if decision is not None:
-            applying = {result.rule for result in decision.list_applying(RuleRole.REASON)}
-            return not applying.isdisjoint(PERFORMANCE_REASONS)
-    return False
+            return {result.rule for result in decision.list_applying(RuleRole.REASON)}
+    return set()
 
 
 def _record_outcome(

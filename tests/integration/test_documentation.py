@@ -19,7 +19,7 @@ import typer.main
 from markdown_it import MarkdownIt
 
 from mlops_kit.cli.application import app
-from mlops_kit.pipeline import kernel_pool
+from mlops_kit.pipeline import kernel_pool, preloaded_modules
 from mlops_kit.project import loader
 from tests.conftest import SampleTable, copy_project
 from tests.support import code_blocks, watched_project
@@ -61,7 +61,7 @@ def list_free_ports() -> dict[str, str]:
 def fork_server() -> Iterator[None]:
     """Keep a fork server that has imported what the seven notebooks need."""
     project = loader.load_project(ROOT / "examples" / "diabetes")
-    modules = kernel_pool.list_modules_to_preload(project, project.config.stages)
+    modules = preloaded_modules.list_modules_to_preload(project, project.config.stages)
     kernel_pool.get_fork_server(modules)
     kernel_pool.keep_fork_server = True
     yield

@@ -39,10 +39,13 @@ POLICY_ACTOR = "policy"  # who decided on a retraining, if it was not a person
 # Rules of stored decisions and their present names.
 _RENAMED_RULES = {"fall": "performance_drop", "gap": "concept_drift"}
 SUPERSEDED_RULE = "superseded"
-PERFORMANCE_REASONS = frozenset({"performance_drop", "concept_drift"})
+RECOVERY_REASON = "incomplete_recovery"
+PERFORMANCE_REASONS = frozenset({"performance_drop", "concept_drift", RECOVERY_REASON})
 _REASON_TITLES = {
     "performance_drop": "a proven performance drop",
     "concept_drift": "concept drift",
+    "confirmed_drift": "confirmed drift",
+    RECOVERY_REASON: "an incomplete recovery",
     "drift": "drift alone",
     "drift_cost": "costly drift",
     "age": "age",
@@ -99,6 +102,9 @@ class RetrainingEvidence(NamedTuple):
     is_drop_growing : bool
         Whether such a drop is larger than in the window before, or shows in the first window of the
         version already.
+    recovery_reason : str
+        Why another retraining may complete the recovery from a change, in words; empty if it is
+        complete, or too few rows were labeled since the last attempt.
     """
 
     drift: Table
@@ -117,6 +123,7 @@ class RetrainingEvidence(NamedTuple):
     decisions_per_day: float | None = None
     is_drop_confirmed: bool = True
     is_drop_growing: bool = False
+    recovery_reason: str = ""
 
     def find_verdict(self, check: str) -> Verdict | None:
         """Find monitoring's verdict of a check."""

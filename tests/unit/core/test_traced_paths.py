@@ -36,11 +36,13 @@ def test_files_of_the_project_and_outside_of_it_count(path: str) -> None:
         "/home/me/project/.ruff_cache/x",
         "/home/me/project/__pycache__/a.cpython-311.pyc",
         "/home/me/.cache/library/x",
+        "/proc",
         "/proc/meminfo",
         "/dev/urandom",
         "/tmp/scratch.csv",
         f"{sysconfig.get_path('purelib')}/pandas/core.py",
         f"{sysconfig.get_path('stdlib')}/json/__init__.py",
+        sysconfig.get_path("purelib"),
     ],
 )
 def test_runs_tools_caches_temporary_files_and_packages_do_not_count(path: str) -> None:
