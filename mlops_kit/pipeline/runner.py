@@ -27,6 +27,7 @@ from mlops_kit.pipeline.history import RunHistory
 from mlops_kit.pipeline.manifest import (
     RunLockedError,
     create_manifest,
+    describe_other_runs,
     lock_run,
     mark_run_killed,
     mark_run_started,
@@ -371,6 +372,8 @@ def _execute_run(active: ActiveRun, process: ProcessIdentity) -> RunManifest:
     for name in ("logs", "notebooks"):
         (folder / name).mkdir(exist_ok=True)
     killed_runs = [str(earlier) for earlier in active.history.folders if mark_run_killed(earlier)]
+    for sentence in describe_other_runs(manifest, active.history.folders):
+        active.report_progress(f"note: {sentence}")
     with signals.interrupt_on_termination():
         try:
             run_all_stages(active)

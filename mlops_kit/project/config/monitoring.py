@@ -218,8 +218,9 @@ class RetrainConfig(ConfigSection):
 
     quarantine: bool = Field(
         True,
-        description="Leave days with faults of the feed out of retraining: missing values, a stale "
-        "column, a changed unit, a duplicated day, flipped labels, labels of other rows",
+        description="Leave days with faults of the feed out of retraining, and of runs by hand: "
+        "missing values, a stale column, a changed unit, a duplicated day, flipped labels, "
+        "labels of other rows",
     )
 
     def list_active_reasons(self) -> list[str]:

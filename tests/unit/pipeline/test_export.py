@@ -313,6 +313,10 @@ def test_cron_commands_run_in_the_project_whatever_its_folder_is_called(
         subprocess.run(["/bin/sh", "-c", script], cwd="/", check=True)
     log = (project.root / ".mlops" / "cron.log").read_text()
     assert log == f"{project.root} k y\n" * 2
+    (project.root / ".mlops" / "secrets.env").unlink()  # the command itself says what it lacks
+    subprocess.run(["/bin/sh", "-c", script], cwd="/", check=True)
+    log = (project.root / ".mlops" / "cron.log").read_text()
+    assert log.endswith(f"{project.root} value-of-api_key\n")
 
 
 def test_kubernetes_runs_endpoint_and_schedules_without_privileges(
@@ -385,6 +389,14 @@ def test_file_that_differs_is_overwritten_only_by_force(
         export.export_schedule(project, target, image="here/tiny:1")
     assert file.read_text() == "mine"
     assert export_text(project, target, force=True) == text
+
+
+def test_pull_request_without_an_earlier_run_is_no_failure(project: loader.Project) -> None:
+    workflow = yaml.safe_load(export.export_schedule(project, "github").read_text())
+    steps = {step["name"]: step for step in workflow["jobs"]["try"]["steps"] if "run" in step}
+    (comparison,) = [step["run"] for name, step in steps.items() if name.startswith("Compare")]
+    # `mlops diff` exits with 2 if there is only one run.
+    assert comparison.endswith("|| test $? -eq 2")
 
 
 def test_what_could_not_start_is_not_exported(project: loader.Project) -> None:
