@@ -13,7 +13,7 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -134,8 +134,25 @@ def _describe_days(days: Iterable[QuarantinedDay]) -> str:
     days_by_faults: dict[str, list[str]] = {}
     for quarantined in days:
         days_by_faults.setdefault(", ".join(quarantined.faults), []).append(quarantined.day)
-    texts = [f"{faults} on {', '.join(listed)}" for faults, listed in days_by_faults.items()]
+    texts = []
+    for faults, listed in days_by_faults.items():
+        texts.append(f"{faults} on {', '.join(_format_periods(listed))}")
     return (
         f"mlops watch found faults, and the rows of these days train and evaluate no model: "
         f"{'; '.join(texts)} (retrain.quarantine: false uses them)"
     )
+
+
+def _format_periods(days: list[str]) -> list[str]:
+    """Format days, those that follow one another as a period."""
+    periods: list[list[date]] = []
+    for day in sorted(date.fromisoformat(text) for text in days):
+        if periods and day - periods[-1][-1] == timedelta(days=1):
+            periods[-1].append(day)
+            continue
+        periods.append([day])
+    texts = []
+    for period in periods:
+        text = str(period[0])
+        texts.append(text if len(period) == 1 else f"{text} to {period[-1]}")
+    return texts

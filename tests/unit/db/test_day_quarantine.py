@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,11 @@ def project(tmp_path: Path) -> loader.Project:
     return loader.load_project(tmp_path)
 
 
-def store_days(project: loader.Project, model: str = "t") -> None:
+def store_days(
+    project: loader.Project, model: str = "t", days: Sequence[QuarantinedDay] = DAYS
+) -> None:
     start = "2024-01-01T00:00:00.000000+00:00"
-    record = WatchRecord(model, start, start, start, encode_quarantined_days(DAYS))
+    record = WatchRecord(model, start, start, start, encode_quarantined_days(days))
     with open_transaction(project) as transaction:
         transaction.add(record)
 
@@ -92,6 +95,13 @@ def test_days_are_excluded_and_named(project: loader.Project) -> None:
     assert changed.config.validation.folds == 3
     assert "flipped labels on 2024-03-08; flipped labels, missing values on 2024-03-09" in note
     assert "2024-01-05" not in note  # excluded by the project itself
+
+
+def test_days_that_follow_one_another_are_named_as_a_period(project: loader.Project) -> None:
+    names = ("2024-02-28", "2024-02-29", "2024-03-01", "2024-03-03")
+    store_days(project, days=[QuarantinedDay(day, ("stale column",)) for day in names])
+    _, note = leave_out_quarantined_days(project)
+    assert "stale column on 2024-02-28 to 2024-03-01, 2024-03-03 (" in note
 
 
 @pytest.mark.parametrize(
