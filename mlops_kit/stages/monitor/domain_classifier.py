@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mlops_kit.core.lazy import np, pd
+from mlops_kit.core.threads import limit_threads
 from mlops_kit.stages.monitor.feature_matrix import FeatureEncoder, fit_feature_encoder
 
 FOLDS = 3
@@ -191,7 +192,6 @@ def _fit_classifier(
 ) -> object:
     """Fit gradient-boosted trees."""
     from sklearn.ensemble import HistGradientBoostingClassifier
-    from threadpoolctl import threadpool_limits
 
     classifier = HistGradientBoostingClassifier(
         learning_rate=0.1,
@@ -203,17 +203,15 @@ def _fit_classifier(
         categorical_features=is_categorical,
         random_state=seed,
     )
-    with threadpool_limits(1):  # more threads are slower on so few rows
+    with limit_threads(1):  # more threads are slower on so few rows
         return classifier.fit(features, is_window)
 
 
 def _predict(classifier: object, features: np.ndarray) -> np.ndarray:
     """Predict the probability that a row is of the window."""
-    from threadpoolctl import threadpool_limits
-
     if not len(features):
         return np.empty(0)
-    with threadpool_limits(1):
+    with limit_threads(1):
         probability = classifier.predict_proba(features)[:, 1]  # type: ignore[attr-defined]
     return np.asarray(np.clip(probability, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY))
 
