@@ -38,4 +38,5 @@ def limit_threads(count: int) -> AbstractContextManager[object]:
     module_count = len(sys.modules)
     if _loaded is None or _loaded.module_count != module_count:
         _loaded = _LoadedLibraries(ThreadpoolController(), module_count)
-    return _loaded.controller.limit(limits=count)
+    limited: AbstractContextManager[object] = _loaded.controller.limit(limits=count)
+    return limited
