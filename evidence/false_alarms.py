@@ -8,7 +8,9 @@
 A year of a model is 52 windows of seven days. An incident is a column that raises an alert in two
 of three windows in a row; ``mlops watch`` asks for an estimated cost as well, which is left out
 here, so that its incidents are no more. The reference has four weeks of rows of the same volume; in
-`shift-1000-of-1000` it has one. The scenarios `joint` count joint drift as one more column.
+`shift-1000-of-1000` it has one. It is counted once for all windows, as stored profiles are; what is
+compared equals ``measure_drift`` of the rows (``tests/unit/stages/monitor/test_profile_scan.py``).
+The scenarios `joint` count joint drift as one more column.
 Outcomes are stored by seed in ``build/false_alarms.json`` until a tracked file changes.
 
 Exit codes: 0 if all bars hold on the seeds that ran, 1 if one does not.
@@ -29,9 +31,11 @@ import numpy as np
 import pandas as pd
 from stored_outcomes import OutcomeStore
 
+from mlops_kit.core.results import Table
+from mlops_kit.data.column_kinds import infer_statistical_kind
 from mlops_kit.project.config.monitoring import MonitorConfig, WatchConfig
 from mlops_kit.stages.monitor.column_bins import make_column_bins
-from mlops_kit.stages.monitor.drift import measure_drift
+from mlops_kit.stages.monitor.drift import compare_profiles, measure_drift
 from mlops_kit.stages.monitor.drift_sides import DriftDesign, SideDays
 from mlops_kit.stages.monitor.joint_drift import measure_joint_drift
 from mlops_kit.stages.monitor.profiles import profile_rows
@@ -94,6 +98,29 @@ class Scenario:
     detects: bool = False
 
 
+class Reference:
+    """The rows that windows are compared with, as counts.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        The rows.
+    days : ndarray or None
+        The day of each; None: rows count as independent of one another.
+    """
+
+    def __init__(self, rows: pd.DataFrame, days: np.ndarray | None = None) -> None:
+        self.bins = {
+            name: make_column_bins(rows[name], infer_statistical_kind(rows[name])) for name in rows
+        }
+        self.profile = profile_rows(rows, self.bins, days)
+
+    def compare(self, current: pd.DataFrame, days: np.ndarray | None = None) -> Table:
+        """Compare the rows of a window with the reference."""
+        window = profile_rows(current, self.bins, days)
+        return compare_profiles(self.bins, self.profile, window, LIMITS)
+
+
 def make_numbers(
     rng: np.random.Generator, days: int, rows: int, day_sd: float
 ) -> tuple[pd.DataFrame, np.ndarray]:
@@ -147,14 +174,14 @@ def simulate_numbers(
     degrees of freedom, with which a shift of 0.2 is seen in about half of the windows.
     """
     rng = np.random.default_rng(seed)
-    reference, days_of_reference = make_numbers(rng, reference_days, rows, day_sd)
+    rows_of_reference, days_of_reference = make_numbers(rng, reference_days, rows, day_sd)
+    has_days = reference_days > WINDOW_DAYS
+    reference = Reference(rows_of_reference, days_of_reference if has_days else None)
     statuses = []
     for _ in range(WINDOWS):
         current, days = make_numbers(rng, WINDOW_DAYS, rows, day_sd)
         current[SHIFTED_COLUMN] += shift
-        has_days = reference_days > WINDOW_DAYS
-        design = DriftDesign(SideDays(days_of_reference, days) if has_days else None)
-        data = measure_drift(reference, current, reference.columns, LIMITS, seed, design).data
+        data = reference.compare(current, days if has_days else None).data
         statuses.append(data.set_index("column")["status"])
     return summarize_year(statuses, SHIFTED_COLUMN if shift else "", expected)
 
@@ -190,16 +217,15 @@ def simulate_season(seed: int, rows: int) -> Year:
     known_days = 2 * 366
     is_known = day < known_days
     is_reference = is_known & (day >= known_days - REFERENCE_DAYS)
-    reference = all_rows[is_reference]
-    bins = {name: make_column_bins(reference[name], "number") for name in reference}
-    history = DriftHistory(bins, profile_rows(all_rows[is_known], bins, days[is_known]))
+    reference = Reference(all_rows[is_reference], days[is_reference])
+    known_rows = profile_rows(all_rows[is_known], reference.bins, days[is_known])
+    history = DriftHistory(reference.bins, known_rows)
     statuses = []
     for window in range(WINDOWS):
         first = known_days + window * WINDOW_DAYS
         is_current = (day >= first) & (day < first + WINDOW_DAYS)
         current = all_rows[is_current]
-        design = DriftDesign(SideDays(days[is_reference], days[is_current]))
-        table = measure_drift(reference, current, reference.columns, LIMITS, seed, design)
+        table = reference.compare(current, days[is_current])
         marked = mark_seasonal_drift(table, history, current, days[is_current], LIMITS)
         statuses.append(marked.data.set_index("column")["status"])
     return summarize_year(statuses, "", ())
@@ -231,11 +257,13 @@ def simulate_blind_spot(seed: int, name: str, rows: int, reference_rows: int) ->
     """Simulate a year of one column of each kind, of which one has drifted."""
     rng = np.random.default_rng(seed)
     makers = BLIND_SPOTS.items()
-    reference = pd.DataFrame({kind: make(rng, reference_rows, False) for kind, make in makers})
+    reference = Reference(
+        pd.DataFrame({kind: make(rng, reference_rows, False) for kind, make in makers})
+    )
     statuses = []
     for _ in range(WINDOWS):
         current = pd.DataFrame({kind: make(rng, rows, kind == name) for kind, make in makers})
-        data = measure_drift(reference, current, reference.columns, LIMITS, seed).data
+        data = reference.compare(current).data
         statuses.append(data.set_index("column")["status"])
     return summarize_year(statuses, name, ("warning", "alert"))
 

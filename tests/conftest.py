@@ -34,7 +34,11 @@ MIN_FREE_MEMORY_BYTES = 4 * 2**30
 
 
 def pytest_configure() -> None:
-    """Keep the files of the tests in memory if there is space: on a disk, commits take long."""
+    """Leave no resident server behind, and keep files in memory: on a disk, commits take long.
+
+    Tests of the resident server unset ``CI`` and have a folder of their own for its socket.
+    """
+    os.environ["CI"] = "true"
     if MEMORY_FOLDER.is_dir() and shutil.disk_usage(MEMORY_FOLDER).free > MIN_FREE_MEMORY_BYTES:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_FOLDER))
 

@@ -185,6 +185,23 @@ def check_kernel() -> str:
     return f"ipykernel {version} in {sys.prefix}"
 
 
+@MACHINE_CHECKS.register("fork server")
+def check_fork_server() -> str:
+    """Describe the resident servers, which keep imported libraries in memory between runs."""
+    from mlops_kit.pipeline import process_memory
+    from mlops_kit.pipeline.resident import client
+
+    descriptions = []
+    for server in client.list_servers():
+        memory = process_memory.format_memory(process_memory.measure_own_memory(server.pid))
+        minutes = server.idle_seconds / 60
+        descriptions.append(
+            f"process {server.pid} keeps {memory} of libraries in memory; it ends after "
+            f"{minutes:g} minutes without work (run.idle)"
+        )
+    return "; ".join(descriptions) or "none is running; the first run starts one"
+
+
 @PROJECT_CHECKS.register(base.CONFIG_FILE_NAME)
 def check_settings(project: Project) -> str:
     """Summarize the settings, which were read before."""

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mlops_kit.cli import output
+from mlops_kit.cli.model_project import load_model_project
 from mlops_kit.cli.options import ProjectOption, ReasonOption, RunArgument
 from mlops_kit.cli.run_commands import resume_and_report
 from mlops_kit.core.errors import KitError, RunFailedError
@@ -41,6 +42,7 @@ def approve_command(
     from mlops_kit.client import ProjectClient
     from mlops_kit.db.tables import ApprovalOutcome
 
+    load_model_project(project)
     client = ProjectClient(project or None)
     require_extra("train")  # before the decision is recorded, since the run then continues
     folder = client.record_decision(ApprovalOutcome.APPROVED, reason, run)
@@ -54,6 +56,7 @@ def reject_command(
     from mlops_kit.client import ProjectClient
     from mlops_kit.db import approvals
 
+    load_model_project(project)
     client = ProjectClient(project or None)
     folder = client.reject(reason, run)
     champion = approvals.describe_champion(client.project)
@@ -62,10 +65,10 @@ def reject_command(
 
 def rollback_command(reason: ReasonOption, project: ProjectOption = "") -> None:
     """Make the previous version the champion again."""
-    from mlops_kit.project import identity, loader
+    from mlops_kit.project import identity
     from mlops_kit.registry import versions
 
-    loaded = loader.load_project(project or None)
+    loaded = load_model_project(project)
     person = identity.identify_person(loaded.config.people)
     promotion = versions.roll_back(loaded, person, reason)
     output.print_text(f"Version {promotion.version} is the champion again.")
@@ -107,7 +110,6 @@ def predict_command(
     from mlops_kit.core import files
     from mlops_kit.data import source
     from mlops_kit.data.reading.summary import describe_rejected_rows
-    from mlops_kit.project import loader
     from mlops_kit.registry import scoring
 
     if out and not out.endswith(_TABLE_SUFFIXES):
@@ -116,7 +118,7 @@ def predict_command(
             f"a file ending in {' or '.join(_TABLE_SUFFIXES)}",
             "--out scores.parquet",
         )
-    loaded = loader.load_project(project or None)
+    loaded = load_model_project(project)
     table = source.read_rows_to_score(loaded, file)
     prediction = scoring.predict_table(loaded, table.frame)
     scores = prediction.scores

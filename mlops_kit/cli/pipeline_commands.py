@@ -34,6 +34,7 @@ class _RunRequest(NamedTuple):
     project: Project
     stages: list[str]
     given: dict[str, dict[str, Any]]  # values of -p by stage and name
+    quarantine_note: str  # which days mlops watch quarantined; empty if there are none
 
 
 def _load_run_request(
@@ -55,6 +56,7 @@ def _load_run_request(
     **settings
         Settings by name; empty ones are left as they are.
     """
+    from mlops_kit.db.day_quarantine import leave_out_quarantined_days
     from mlops_kit.pipeline import params, runner
     from mlops_kit.project import loader
 
@@ -63,7 +65,8 @@ def _load_run_request(
     project = project.with_values(_OPTIONS_ORIGIN, **overrides)
     stages = runner.select_stages(project, *stage_range)
     given = params.parse_parameter_options(param_options or [], list(project.config.stages))
-    return _RunRequest(project, stages, given)
+    project, quarantine_note = leave_out_quarantined_days(project)
+    return _RunRequest(project, stages, given, quarantine_note)
 
 
 def _override_run_settings(project: Project, jobs: int | None, cold: bool) -> Project:
@@ -132,12 +135,15 @@ def run_command(
     """Run the stages that are not up to date."""
     from mlops_kit.pipeline import branches, runner
 
-    loaded, stages, given = _load_run_request(
+    request = _load_run_request(
         project, param, (first, last, only), as_of=as_of, until=until, sample=sample
     )
-    loaded = _override_run_settings(loaded, jobs, cold)
+    _, stages, given, quarantine_note = request
+    loaded = _override_run_settings(request.project, jobs, cold)
     grid = branches.parse_branch_grid(loaded, each or [])
     with output.open_progress(as_json) as progress:
+        if quarantine_note:
+            progress(f"note: {quarantine_note}")
         if grid:
             options = branches.BranchOptions(given, force, note, keep_going)
             manifest = branches.run_branches(loaded, stages, grid, options, progress)
@@ -193,6 +199,8 @@ def plan_command(
         output.print_json(output.encode_plan(planned_stages, parameters))
     else:
         output.print_plan(planned_stages, parameters)
+        if request.quarantine_note:
+            output.print_text(f"note: {request.quarantine_note}")
         replaced = notebooks.list_replaced_notebooks(request.project)
         if replaced:
             output.print_text(f"The project's own notebooks: {', '.join(replaced)}.")

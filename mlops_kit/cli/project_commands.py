@@ -35,12 +35,15 @@ def lab_command(
     """Start JupyterLab in the project.
 
     It opens the project's folder notebooks/, or the project if there is none. It sends no requests
-    to other hosts.
+    to other hosts. The fork server is started as well, so that the first run finds the libraries
+    in memory.
     """
+    from mlops_kit.pipeline import kernel_pool
     from mlops_kit.project import loader
 
     require_extra("lab")
     loaded = loader.load_project(project or None)
+    kernel_pool.start_resident_server(loaded)
     os.environ["MLOPS_PROJECT"] = str(loaded.root)
     own_folder = loaded.own_notebooks_folder
     os.chdir(own_folder if own_folder.is_dir() else loaded.root)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mlops_kit.cli import output
+from mlops_kit.cli.model_project import load_model_project
 from mlops_kit.cli.options import JsonOption, ProjectOption
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.formatting import format_number
@@ -49,7 +50,7 @@ def replay_command(
     from mlops_kit.project import loader
     from mlops_kit.watch.policy_replay.comparison import replay_policies
 
-    loaded = loader.load_project(project or None)
+    loaded = load_model_project(project)
     start_time = loaded.parse_utc_timestamp(start, "--from")
     end_time = loaded.parse_utc_timestamp(end, "--to")
     if start_time is None or end_time is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlops_kit.cli import output
+from mlops_kit.cli.model_project import load_model_project
 from mlops_kit.cli.options import JsonOption, ProjectOption
 from mlops_kit.core.errors import KitError
 
@@ -32,10 +33,9 @@ def serve_command(
 
     Promotions and rollbacks are followed without a restart.
     """
-    from mlops_kit.project import loader
     from mlops_kit.serving import server
 
-    loaded = loader.load_project(project or None)
+    loaded = load_model_project(project)
     settings: dict[str, Any] = loaded.config.serve.model_dump(exclude_unset=True)
     if host:
         settings["host"] = host
@@ -74,10 +74,9 @@ def watch_command(
 
     Other modes are a single pass (--once) and the replay of a past period (--fast).
     """
-    from mlops_kit.project import loader
     from mlops_kit.watch import loop
 
-    loaded = loader.load_project(project or None)
+    loaded = load_model_project(project)
     pass_time = loaded.parse_utc_timestamp(as_of, "--as-of")
     start = loaded.parse_utc_timestamp(since, "--since")
     end = loaded.parse_utc_timestamp(until, "--until")
@@ -128,9 +127,8 @@ def drift_command(
     Stored profiles are compared; no prediction is read again.
     """
     from mlops_kit import monitor
-    from mlops_kit.project import loader
 
-    loaded = loader.load_project(project or None)
+    loaded = load_model_project(project)
     table = monitor.measure_window_drifts(loaded, window, version)
     if as_json:
         output.print_json(table.to_json_dict())
@@ -168,9 +166,8 @@ def dashboard_command(
 
     from mlops_kit.dashboards import actions, server
     from mlops_kit.pipeline.run_decision import rewrite_run_page
-    from mlops_kit.project import loader
 
-    loaded = loader.load_project(project or None)
+    loaded = load_model_project(project)
 
     def report_ready(addresses: list[str]) -> None:
         lines = [f"Dashboards of {loaded.config.name}:", *(f"  {url}" for url in addresses)]
@@ -210,9 +207,8 @@ def report_command(
     """
     from mlops_kit import dashboards
     from mlops_kit.core import files
-    from mlops_kit.project import loader
 
-    loaded = loader.load_project(project or None)
+    loaded = load_model_project(project)
     path = Path(out) if out else loaded.reports_folder / f"{name}.html"
     page = dashboards.export_page(name, loaded, path, version=version, against=against)
     files.write_text(path, page)

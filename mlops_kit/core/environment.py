@@ -15,6 +15,8 @@ DEFAULT_ENVIRONMENT_VARIABLES = {
     "DO_NOT_TRACK": "true",
     "GOMP_SPINCOUNT": "1000",
 }
+# Without this the debugger of kernels warns about frozen modules.
+DEBUGGER_ENVIRONMENT_VARIABLES = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 # Where libraries write that otherwise fail, or warn, if the home folder cannot be written.
 _WRITABLE_FOLDER_VARIABLES = {
     "IPYTHONDIR": "ipython",

@@ -32,9 +32,13 @@ class LazyModule:
     def __init__(self, module_name: str, extra: str = "") -> None:
         self.module_name = module_name
         self.extra = extra
+        self._module: ModuleType | None = None
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._import(), name)
+        # Attributes are looked up each time, because tests and tracers replace functions.
+        if self._module is None:
+            self._module = self._import()
+        return getattr(self._module, name)
 
     def _import(self) -> ModuleType:
         """Import the module; report a missing extra."""

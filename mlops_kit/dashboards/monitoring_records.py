@@ -185,6 +185,8 @@ def describe_retraining_policy(context: MonitoringContext) -> str:
         conditions.append(
             f"realized performance stays below estimated performance for {windows} in a row"
         )
+    if config.retrain.on_confirmed_drift:
+        conditions.append("labels confirm that drift costs performance")
     if config.retrain.on_drift:
         conditions.append("a column drifts")
     if config.retrain.max_age is not None:

@@ -210,6 +210,14 @@ def format_local_days(timestamps: pd.Series, config: ProjectConfig) -> np.ndarra
     return np.append(texts, np.nan)[codes]  # the code -1, of a missing timestamp, is the last
 
 
+def find_excluded_rows(frame: pd.DataFrame, config: ProjectConfig) -> pd.Series:
+    """Find the rows of the days that neither train nor evaluate a model."""
+    if config.time is None or not config.validation.excluded_days:
+        return pd.Series(False, index=frame.index)
+    days = pd.Series(format_local_days(frame[config.time], config), index=frame.index)
+    return days.isin(config.validation.excluded_days)
+
+
 def get_row_days(frame: pd.DataFrame, config: ProjectConfig) -> np.ndarray | None:
     """Return each row's day in the project's time zone; None for a table without time."""
     if config.time is None:

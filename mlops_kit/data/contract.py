@@ -106,7 +106,7 @@ def read_contract(path: Path) -> DataContract:
         raise KitError(
             f"no contract at {str(path)!r}",
             "the file set as contract.file",
-            "mlops run --only prepare",
+            "mlops run: the stage that checks the contract writes it",
         )
     status = path.stat()
     return _parse_contract(path, status.st_mtime_ns, status.st_size)

@@ -49,6 +49,8 @@ class ContractReport(Result):
         Whether the run must stop.
     notes : tuple of str
         What was not checked.
+    uncounted_rows : int
+        Quarantined rows of excluded days, which do not count for the limit.
     """
 
     legacy_kind: ClassVar[str] = "Report"
@@ -63,6 +65,7 @@ class ContractReport(Result):
     quarantined_rows: int
     is_broken: bool
     notes: tuple[str, ...] = ()
+    uncounted_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ def validate_rows_against_contract(
     contract: DataContract,
     max_quarantined_share: float,
     time_column: str | None = None,
+    is_excluded: np.ndarray | None = None,
 ) -> tuple[ContractReport, pd.DataFrame, pd.DataFrame]:
     """Validate rows against a contract.
 
@@ -103,6 +107,9 @@ def validate_rows_against_contract(
         of a column's values may be of another type.
     time_column : str, optional
         The column with the time of a row, which each row must have.
+    is_excluded : ndarray of bool, optional
+        Which rows train no model anyway: they are quarantined, but do not break the contract by
+        their number.
 
     Returns
     -------
@@ -125,9 +132,10 @@ def validate_rows_against_contract(
         if not violation.problem:
             is_quarantined[violation.positions] = True
     quarantined_rows = int(is_quarantined.sum())
+    uncounted_rows = 0 if is_excluded is None else int((is_quarantined & is_excluded).sum())
     problems = [violation.problem for violation in violations if violation.problem]
     problems += _describe_quarantine_problem(
-        quarantined_rows,
+        quarantined_rows - uncounted_rows,
         len(rows),
         max_quarantined_share,
     )
@@ -143,11 +151,23 @@ def validate_rows_against_contract(
         good_rows=len(rows) - quarantined_rows,
         quarantined_rows=quarantined_rows,
         is_broken=bool(problems),
-        notes=tuple(_describe_accepted(rows, row_violations, contract)),
+        notes=(
+            *_describe_accepted(rows, row_violations, contract),
+            *_describe_uncounted_rows(uncounted_rows),
+        ),
+        uncounted_rows=uncounted_rows,
     )
     accepted = typed_rows[~is_quarantined].reset_index(drop=True)
     quarantined = rows[is_quarantined].reset_index(drop=True)
     return report, accepted, quarantined
+
+
+def _describe_uncounted_rows(uncounted_rows: int) -> list[str]:
+    """Describe the quarantined rows that do not count for the limit."""
+    if not uncounted_rows:
+        return []
+    count = format_number(uncounted_rows)
+    return [f"{count} quarantined rows are of excluded days, and do not count for the limit."]
 
 
 def _judge_types(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
+from mlops_kit.data.columns import find_excluded_rows
 from mlops_kit.data.contract import load_contract, save_contract
 from mlops_kit.data.contract_inference import infer_contract
 from mlops_kit.data.contract_validation import ContractReport, validate_rows_against_contract
@@ -53,6 +54,7 @@ def check_source_rows(
         load_contract(file),
         max_share,
         config.time,
+        find_excluded_rows(rows, config).to_numpy(),
     )
     if reading is None:
         return report, accepted, quarantined
@@ -93,7 +95,7 @@ def add_rejected_rows(
         data = pd.concat([report.data, data], ignore_index=True)
     counts = f"{format_number(quarantined_rows)} of {format_number(all_rows)} rows"
     sentences = [report.sentence, describe_rejected_rows(reading)]
-    share = quarantined_rows / all_rows
+    share = (quarantined_rows - report.uncounted_rows) / all_rows
     is_broken = report.is_broken
     if share > max_quarantined_share and not is_broken:
         is_broken = True

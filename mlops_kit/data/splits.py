@@ -15,7 +15,7 @@ from mlops_kit.core.formatting import format_percent
 from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
-from mlops_kit.data.columns import PART_COLUMN, format_local_days, list_feature_columns
+from mlops_kit.data.columns import PART_COLUMN, find_excluded_rows, list_feature_columns
 from mlops_kit.data.row_weights import check_row_weights
 from mlops_kit.data.splitters import (
     ValidationScheme,
@@ -87,17 +87,9 @@ def split_rows(
     return rows, _describe_parts(rows, config)
 
 
-def _find_excluded_rows(frame: pd.DataFrame, config: ProjectConfig) -> pd.Series:
-    """Find the rows of the days that neither train nor evaluate a model."""
-    if config.time is None or not config.validation.excluded_days:
-        return pd.Series(False, index=frame.index)
-    days = pd.Series(format_local_days(frame[config.time], config), index=frame.index)
-    return days.isin(config.validation.excluded_days)
-
-
 def _hide_excluded_labels(frame: pd.DataFrame, config: ProjectConfig) -> pd.DataFrame:
     """Hide the labels of excluded days: no fit and no evaluation uses a row without a label."""
-    is_excluded = _find_excluded_rows(frame, config)
+    is_excluded = find_excluded_rows(frame, config)
     if not is_excluded.any():
         return frame
     return frame.assign(**{config.target: frame[config.target].mask(is_excluded)})
@@ -209,7 +201,7 @@ def _describe_parts(frame: pd.DataFrame, config: ProjectConfig) -> SplitTable:
             "when it begins."
         )
     notes += _describe_change(frame, config)
-    excluded_rows = int(_find_excluded_rows(frame, config).sum())
+    excluded_rows = int(find_excluded_rows(frame, config).sum())
     if excluded_rows:
         days = ", ".join(config.validation.excluded_days)
         notes.append(

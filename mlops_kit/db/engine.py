@@ -10,7 +10,6 @@ up to date, which is one row to read, Alembic is not imported.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -25,7 +24,8 @@ from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.extras import MissingExtraError
 from mlops_kit.db import schema
-from mlops_kit.project.loader import SQLITE_PREFIX, Project
+from mlops_kit.db.location import resolve_database_url
+from mlops_kit.project.loader import Project
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -42,17 +42,6 @@ class _Snapshot(NamedTuple):
 
 
 _snapshot: ContextVar[_Snapshot | None] = ContextVar("snapshot", default=None)
-
-
-def resolve_database_url(project: Project) -> tuple[str, Path | None]:
-    """Return the database's URL, and its file if it is SQLite.
-
-    Environment variables in the URL are expanded; a relative SQLite path starts at the project
-    folder.
-    """
-    url = os.path.expandvars(project.config.database)
-    file = project.find_sqlite_file(url)
-    return (url, None) if file is None else (f"{SQLITE_PREFIX}{file}", file)
 
 
 def database_exists(project: Project) -> bool:

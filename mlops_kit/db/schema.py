@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from mlops_kit.db.tables import Base
 
 # The newest revision in migrations/versions: the one whose tables are those of tables.py.
-HEAD_REVISION = "0008"
+HEAD_REVISION = "0009"
 # Not Alembic's default name: MLflow's store has a table of that name and may share the database.
 VERSION_TABLE_NAME = "mlops_alembic_version"
 LOCK_TIMEOUT_SECONDS = 30  # how long a database waits for the transaction of another process

@@ -283,13 +283,17 @@ class OperatorDecisionRecord(_NumberedRow, Base):
 
 
 class WatchRecord(Base):
-    """How far ``mlops watch`` has processed a model's data."""
+    """How far ``mlops watch`` has processed a model's data, and the days that it quarantined.
+
+    ``mlops_kit.db.day_quarantine`` encodes and reads the days.
+    """
 
     __tablename__ = "watch"
     model: Mapped[str] = mapped_column(primary_key=True)
     watched_from: Mapped[str] = mapped_column("since")
     watched_until: Mapped[str] = mapped_column("upto")
     updated_at: Mapped[str] = mapped_column("at")
+    quarantine_json: Mapped[str] = mapped_column(default="", server_default="")
 
 
 class WatchLeaseRecord(Base):

@@ -48,7 +48,7 @@ from mlops_kit.project.run_manifest import (
 
 _RUN_WIDE_KEYS = ("seed", "as_of", "until", "sample")  # may differ besides stage parameters
 _MAX_NAME_CHARACTERS = 80  # of a branch: it names a folder
-_EXAMPLE_OPTION = "--each train.seed=1,2,3"
+_EXAMPLE_OPTION = "--each seed=1,2,3"
 
 BranchGrid = dict[str, list[Any]]  # values by key (``seed``, ``train.trials``)
 

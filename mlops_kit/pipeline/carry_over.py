@@ -14,6 +14,7 @@ from pathlib import Path
 from mlops_kit.core.files import write_atomically
 from mlops_kit.pipeline.active_run import ActiveRun
 from mlops_kit.pipeline.fingerprint import find_displaced_outputs
+from mlops_kit.pipeline.plan import is_draft
 from mlops_kit.project.run_folder import STAGE_RECORDS_FOLDER
 from mlops_kit.project.run_manifest import StageEntry, StageStatus
 
@@ -43,7 +44,12 @@ def carry_over_stage(
     for name in find_displaced_outputs(active.project, entry.artifacts, active.file_hashes):
         stored = source_run / entry.artifacts[name].path
         write_atomically(active.project.resolve_path(name), partial(shutil.copyfile, stored))
-    changes = {"status": StageStatus.SKIPPED, "reason": reason, "is_selected": is_selected}
+    changes = {
+        "status": StageStatus.SKIPPED,
+        "reason": reason,
+        "is_selected": is_selected,
+        "was_run_by_hand": is_draft(source_run),
+    }
     carried = entry.model_copy(update=changes)
     active.set_stage_entry(stage, carried)
 

@@ -20,6 +20,7 @@ from mlops_kit.core import files
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.import_tracer import normalize_distribution_name
 from mlops_kit.core.resources import find_resource_folder
+from mlops_kit.pipeline.scaffold.package_origin import is_local_url
 from mlops_kit.project.loader import Project
 from mlops_kit.project.secrets import list_secret_variables
 
@@ -217,6 +218,7 @@ def _collect_template_values(project: Project, schedule: str, image: str) -> dic
         "secrets": list_secret_variables(project),
         "is_watched": config.time is not None and "monitor" in config.stages,
         "has_service": "deploy" in config.stages,
+        "needs_approval": config.approval == "manual",
         "host": host[:_MAX_HOST_NAME_CHARACTERS].strip("-"),
         "mounts": [(folder, _PROJECT_FOLDER_IN_IMAGE / folder) for folder in stored_folders],
         "root": quoted_root.replace("%", r"\%"),  # cron replaces a bare % by a line break
@@ -234,7 +236,7 @@ def list_install_commands(project: Project) -> list[str]:
     Raises
     ------
     KitError
-        If it is not known where mlops-kit is to be installed from.
+        If it is not known where mlops-kit is to be installed from, or only this machine has it.
     """
     root = project.root
     package = project.config.package
@@ -242,6 +244,7 @@ def list_install_commands(project: Project) -> list[str]:
     commands = [f"pip install {shlex.quote(package)}"] if package else []
     installed_file = next((file for file in _INSTALL_COMMANDS if (root / file).exists()), None)
     if installed_file is not None:
+        _refuse_local_package(root / installed_file)
         commands += _INSTALL_COMMANDS[installed_file]
     if package:
         return commands
@@ -258,8 +261,31 @@ def list_install_commands(project: Project) -> list[str]:
     return commands
 
 
+def _refuse_local_package(file: Path) -> None:
+    """Refuse a file that installs mlops-kit from a file or folder of this machine.
+
+    Raises
+    ------
+    KitError
+        With the requirement.
+    """
+    for requirement in _list_package_requirements(file):
+        _, _, url = requirement.partition("@")
+        if is_local_url(url.strip()):
+            raise KitError(
+                f"{file.name} installs mlops-kit from this machine: {requirement.strip()}",
+                "a git URL, a version of an index, or the path of a wheel in the project",
+                "set package in mlops.yaml and run mlops update, or edit the file",
+            )
+
+
 def _requires_this_package(file: Path) -> bool:
-    """Return whether mlops-kit is among the packages that a file lists.
+    """Return whether mlops-kit is among the packages that a file lists."""
+    return bool(_list_package_requirements(file))
+
+
+def _list_package_requirements(file: Path) -> list[str]:
+    """List the requirements of mlops-kit in a file that lists packages.
 
     Raises
     ------
@@ -267,14 +293,18 @@ def _requires_this_package(file: Path) -> bool:
         If the file has another form than pip or conda expects.
     """
     try:
-        matches = map(_REQUIREMENT_NAME.match, _list_requirements(file))
-        names = {normalize_distribution_name(match[1]) for match in matches if match}
+        requirements = _list_requirements(file)
+        matches = {text: _REQUIREMENT_NAME.match(text) for text in requirements}
+        return [
+            text
+            for text, match in matches.items()
+            if match and normalize_distribution_name(match[1]) == _PACKAGE_NAME
+        ]
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
         raise KitError(
             f"{file.name} cannot be read: {error}",
             "a file that lists the packages of the project",
         ) from error
-    return _PACKAGE_NAME in names
 
 
 def _list_requirements(file: Path) -> list[str]:

@@ -4,7 +4,8 @@ It fits, queries and draws nothing, and runs no Python thread (a module that sta
 imported is left out): forking such a process is safe, whereas forking after a single OpenMP fit
 crashes. It reads requests from standard input, one ``ChildRequest`` as JSON per line, and answers
 on standard output in the same way: ``{"id", "pid"}`` when a child was started,
-``{"pid", "status"}`` when it has ended.
+``{"pid", "status"}`` when it has ended. It is a process of its own, or forked from the resident
+server (``resident.server``), which has imported most modules already.
 
 When a child ends, the processes that it left running are killed; when standard input is closed, all
 of them are. On Linux that includes daemons, because orphans are reparented to the fork server.
@@ -37,7 +38,7 @@ from mlops_kit.pipeline import shell_errors
 from mlops_kit.pipeline.shell_errors import SHELL_ERRORS_VARIABLE
 
 DEFERRED_MODULES_MARKER = "|"  # modules after it are imported while the first kernels already run
-_KERNEL_MODULES = (
+KERNEL_MODULES = (
     "ipykernel.debugger",
     "ipykernel.kernelapp",
     "ipykernel.ipkernel",
@@ -126,13 +127,13 @@ class _RequestServer:
         for name in names[:split]:
             self.import_module(name)
         deferred = names[split + 1 :]
-        _freeze_memory()
+        freeze_memory()
         while True:
             while _has_input(is_blocking=not deferred):
                 self.read_requests()
             self.import_module(deferred.pop(0))
             if not deferred:
-                _freeze_memory()
+                freeze_memory()
 
     def read_requests(self) -> None:
         """Read what has arrived and start a child for each complete request."""
@@ -170,15 +171,7 @@ class _RequestServer:
 
     def import_module(self, name: str) -> None:
         """Import a module for the kernels; restart without it if it starts a thread."""
-        modules_before = set(sys.modules)
-        threads_before = threading.active_count()
-        try:
-            importlib.import_module(name)
-        except Exception:  # whatever it is, the notebook that imports the module will show it
-            _forget_partial_package(name, modules_before)
-            return
-        import_tracer.import_log.attribute_new_modules(name, modules_before)
-        if threading.active_count() > threads_before:
+        if import_for_forks(name):
             self.thread_starting_modules.add(name)
         if self.thread_starting_modules and not self.children:
             self.restart()
@@ -188,6 +181,25 @@ class _RequestServer:
         names = [name for name in self.module_names if name not in self.thread_starting_modules]
         arguments = [sys.executable, "-c", FORK_SERVER_SCRIPT, json.dumps(names)]
         os.execv(sys.executable, arguments)  # noqa: S606 - a list of our own, no shell
+
+
+def import_for_forks(name: str) -> bool:
+    """Import a module ahead of the forks that will need it, if it can be imported.
+
+    Returns
+    -------
+    bool
+        Whether it started a thread, which makes forks unsafe.
+    """
+    modules_before = set(sys.modules)
+    threads_before = threading.active_count()
+    try:
+        importlib.import_module(name)
+    except Exception:  # whatever it is, the notebook that imports the module will show it
+        _forget_partial_package(name, modules_before)
+    else:
+        import_tracer.import_log.attribute_new_modules(name, modules_before)
+    return threading.active_count() > threads_before
 
 
 def _has_input(is_blocking: bool) -> bool:
@@ -210,7 +222,7 @@ def _forget_partial_package(name: str, modules_before: set[str]) -> None:
             del sys.modules[module]
 
 
-def _freeze_memory() -> None:
+def freeze_memory() -> None:
     """Keep all objects out of garbage collection, so that children share their memory."""
     import_tracer.map_modules_to_distributions()  # cached here, used by every kernel
     gc.collect()
@@ -368,9 +380,14 @@ def run_fork_server() -> None:
     if sys.argv[1:2] == ["--kernel"]:
         _run_kernel(sys.argv[2])
         return
-    for name in _KERNEL_MODULES:
+    for name in KERNEL_MODULES:
         importlib.import_module(name)
-    _RequestServer(json.loads(sys.argv[1])).serve()
+    serve_requests(json.loads(sys.argv[1]))
+
+
+def serve_requests(module_names: list[str]) -> NoReturn:
+    """Import modules, and start what standard input asks for until it is closed."""
+    _RequestServer(module_names).serve()
 
 
 FORK_SERVER_SCRIPT = f"from {__name__} import run_fork_server; run_fork_server()"

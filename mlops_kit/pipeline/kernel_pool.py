@@ -10,7 +10,6 @@ To add an environment variable for kernels: ``build_kernel_environment``.
 
 from __future__ import annotations
 
-import ast
 import itertools
 import json
 import os
@@ -19,69 +18,27 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, cast
 
-from mlops_kit import find_public_module
-from mlops_kit.core.environment import DEFAULT_ENVIRONMENT_VARIABLES
+from mlops_kit.core.environment import (
+    DEBUGGER_ENVIRONMENT_VARIABLES,
+    DEFAULT_ENVIRONMENT_VARIABLES,
+)
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.extras import import_from_extra, require_extra
+from mlops_kit.pipeline import preloaded_modules
 from mlops_kit.pipeline.fork_server import (
-    DEFERRED_MODULES_MARKER,
     FORK_SERVER_SCRIPT,
     ChildRequest,
 )
+from mlops_kit.pipeline.resident import client
 from mlops_kit.pipeline.shell_errors import SHELL_ERRORS_VARIABLE
-from mlops_kit.project import notebook_cells
 from mlops_kit.project.loader import Project
-
-# Without this the debugger warns about frozen modules.
-_DEBUGGER_ENVIRONMENT = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-# What the notebooks' handle of their stage needs.
-STAGE_HANDLE_MODULES = (
-    "pandas",
-    "pyarrow.parquet",
-    "IPython.display",
-)
-# What the end of a run needs.
-END_OF_RUN_MODULES = (
-    "jinja2",
-    "nbconvert",
-    "mlflow",
-    "mlflow.sklearn",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "mlflow.store.model_registry.sqlalchemy_store",
-    "skops.io",
-)
-_CHART_MODULES = ("altair", "vl_convert")
-_MODEL_MODULES = (
-    "sklearn.ensemble",
-    "sklearn.pipeline",
-    "sklearn.linear_model",
-    "sklearn.model_selection",
-    "scipy.stats",
-    "joblib",
-)
-# What each notebook imports that takes a module of the package. What it imports for some tables
-# only (skrub for text and dates, scikit-learn to split rows without timestamps) is left to it.
-_LIBRARIES_BY_MODULE: dict[str, tuple[str, ...]] = {
-    "mlops_kit.core.charts": _CHART_MODULES,
-    "mlops_kit.data.features": ("duckdb",),
-    "mlops_kit.registry.comparison": _MODEL_MODULES,
-    "mlops_kit.registry.scoring": _MODEL_MODULES,
-    "mlops_kit.stages.explore": ("pyarrow.dataset", "scipy.stats"),
-    "mlops_kit.stages.prepare": ("pyarrow.dataset", "scipy.stats", "pandera.pandas"),
-    "mlops_kit.stages.train": (*_MODEL_MODULES, "optuna", "lightgbm"),
-    "mlops_kit.stages.review": _MODEL_MODULES,
-    "mlops_kit.stages.deploy": ("pyarrow.dataset", *_MODEL_MODULES),
-    "mlops_kit.stages.monitor": ("pyarrow.dataset", "scipy.stats", "sklearn.metrics"),
-    "mlops_kit.stages.retrain": ("scipy.stats", "sklearn.metrics"),
-}
-_PACKAGE = "mlops_kit"
-_STAGE_MODULE = "mlops_kit.stages.stage"
-_STAGE_HANDLE_NAMES = ("mlops_kit.stages.open_stage", "mlops_kit.stages.Stage")
 
 
 def build_kernel_environment(
@@ -109,7 +66,7 @@ def build_kernel_environment(
         **DEFAULT_ENVIRONMENT_VARIABLES,
         **os.environ,
         **run_variables,
-        **_DEBUGGER_ENVIRONMENT,
+        **DEBUGGER_ENVIRONMENT_VARIABLES,
     }
 
 
@@ -163,26 +120,60 @@ class _PendingRequest:
     child: ForkedProcess | None = None
 
 
+class OwnForkServer:
+    """A fork server that this process has started.
+
+    Parameters
+    ----------
+    module_names : list of str
+        Modules that it imports.
+    """
+
+    def __init__(self, module_names: list[str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", FORK_SERVER_SCRIPT, json.dumps(module_names)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**DEFAULT_ENVIRONMENT_VARIABLES, **DEBUGGER_ENVIRONMENT_VARIABLES, **os.environ},
+            cwd="/",
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+        self.requests = cast("IO[bytes]", self._process.stdin)
+        self.replies = cast("IO[bytes]", self._process.stdout)
+
+    def close(self) -> None:
+        """End the fork server, and wait until it has ended."""
+        self.requests.close()
+        self._process.wait()
+
+
 class ForkServer:
     """A fork server that belongs to this process.
+
+    It is forked from the resident server, or a process of its own where there can be none.
 
     Parameters
     ----------
     module_names : iterable of str
         Modules to import before the first fork; after ``DEFERRED_MODULES_MARKER``, later.
+    resident_idle : timedelta
+        How long the resident server stays without work; 0 to do without it.
+
+    Attributes
+    ----------
+    pid : int
+        Process id of the fork server.
+    is_closed : bool
+        Whether it has ended.
     """
 
-    def __init__(self, module_names: Iterable[str] = ()) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", FORK_SERVER_SCRIPT, json.dumps(list(module_names))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**DEFAULT_ENVIRONMENT_VARIABLES, **_DEBUGGER_ENVIRONMENT, **os.environ},
-            cwd="/",
-            start_new_session=True,
-        )
-        self.request_pipe = cast("IO[bytes]", self.process.stdin)
-        self.reply_pipe = cast("IO[bytes]", self.process.stdout)
+    def __init__(
+        self, module_names: Iterable[str] = (), resident_idle: timedelta = timedelta(0)
+    ) -> None:
+        names = list(module_names)
+        self.server = client.open_fork_server(names, resident_idle) or OwnForkServer(names)
+        self.pid = self.server.pid
         self.request_numbers = itertools.count()
         self.lock = threading.Lock()
         self.is_closed = False
@@ -197,7 +188,7 @@ class ForkServer:
 
     def read_replies(self) -> None:
         """Process the replies of the fork server until it ends."""
-        for line in self.reply_pipe:
+        for line in self._iterate_replies():
             reply = json.loads(line)
             if "id" in reply:
                 child = ForkedProcess(reply["pid"])
@@ -207,13 +198,18 @@ class ForkServer:
                 request.answered.set()
             elif reply["pid"] in self.children:
                 self.children.pop(reply["pid"]).record_exit(reply["status"])
-        self.reply_pipe.close()
+        self.server.replies.close()
         for child in self.children.values():
             child.record_exit(-signal.SIGKILL)
         with self.lock:  # later requests fail at once
             self.is_closed = True
             for request in self.pending_requests.values():
                 request.answered.set()
+
+    def _iterate_replies(self) -> Iterator[bytes]:
+        """Yield the replies until the fork server ends."""
+        with suppress(ConnectionResetError):  # it was killed
+            yield from self.server.replies
 
     def start_child(self, request: ChildRequest) -> ForkedProcess:
         """Start a child and wait until it exists.
@@ -228,8 +224,8 @@ class ForkServer:
             number = next(self.request_numbers)
             self.pending_requests[number] = pending
             try:
-                self.request_pipe.write(replace(request, id=number).to_line())
-                self.request_pipe.flush()
+                self.server.requests.write(replace(request, id=number).to_line())
+                self.server.requests.flush()
             except OSError:
                 pending.answered.set()
             if self.is_closed:
@@ -283,8 +279,7 @@ class ForkServer:
 
     def close(self) -> None:
         """End the fork server and all processes that it has started."""
-        self.request_pipe.close()
-        self.process.wait()
+        self.server.close()
         self.reader_thread.join()
 
 
@@ -293,8 +288,35 @@ _fork_server_lock = threading.Lock()
 keep_fork_server = False  # whether it outlives a run, for a process that makes many runs
 
 
-def get_fork_server(module_names: Iterable[str] = ()) -> ForkServer:
+def start_resident_server(project: Project) -> None:
+    """Start the resident server for the runs of a project, unless it is switched off."""
+    modules = preloaded_modules.list_modules_to_preload(project, project.config.stages)
+    client.start_server(modules, _get_idle_time(project))
+
+
+def start_fork_server(project: Project, stages: list[str]) -> ForkServer:
+    """Start the fork server for the kernels of some stages, unless there is one already."""
+    modules = preloaded_modules.list_modules_to_preload(project, stages)
+    return get_fork_server(modules, _get_idle_time(project))
+
+
+def _get_idle_time(project: Project) -> timedelta:
+    """Return how long a resident server stays without work; 0 if the project uses none."""
+    settings = project.config.run
+    return settings.idle if settings.kernels == "warm" else timedelta(0)
+
+
+def get_fork_server(
+    module_names: Iterable[str] = (), resident_idle: timedelta = timedelta(0)
+) -> ForkServer:
     """Return the fork server of this process; start it with these modules if there is none.
+
+    Parameters
+    ----------
+    module_names : iterable of str
+        Modules that it imports.
+    resident_idle : timedelta
+        As of ``ForkServer``.
 
     Raises
     ------
@@ -303,9 +325,9 @@ def get_fork_server(module_names: Iterable[str] = ()) -> ForkServer:
     """
     global _fork_server
     with _fork_server_lock:
-        if _fork_server is None or _fork_server.process.poll() is not None:
+        if _fork_server is None or _fork_server.is_closed:
             require_extra("train")
-            _fork_server = ForkServer(module_names)
+            _fork_server = ForkServer(module_names, resident_idle)
         return _fork_server
 
 
@@ -316,63 +338,6 @@ def release_fork_server() -> None:
         if _fork_server is not None and not keep_fork_server:
             _fork_server.close()
             _fork_server = None
-
-
-def list_modules_to_preload(project: Project, stages: Iterable[str]) -> list[str]:
-    """List the modules that the notebooks of some stages will import.
-
-    Those that the notebooks name come first. Modules of the project are not imported ahead: they
-    may change while the fork server lives.
-    """
-    imported: dict[str, None] = {}
-    for stage in stages:
-        for cell in notebook_cells.load_code_cells(project.get_notebook_path(stage)):
-            imported |= dict.fromkeys(_list_imported_modules(cell["source"]))
-    project_modules = {path.stem for path in project.root.iterdir()}
-    package_modules: list[str] = []
-    library_modules: list[str] = []
-    for name in imported:
-        if name.startswith(_PACKAGE):
-            package_modules.append(name)
-        elif name.partition(".")[0] not in project_modules:
-            library_modules.append(name)
-    used_libraries: dict[str, None] = {}
-    for name in package_modules:
-        used_libraries |= dict.fromkeys(_LIBRARIES_BY_MODULE.get(name, ()))
-    return [
-        *library_modules,
-        *(STAGE_HANDLE_MODULES if package_modules else ()),
-        *package_modules,
-        *used_libraries,
-        DEFERRED_MODULES_MARKER,
-        *END_OF_RUN_MODULES,
-    ]
-
-
-def _list_imported_modules(source: str) -> list[str]:
-    """List the modules that a cell imports; none if the cell is not plain Python."""
-    try:
-        nodes = list(ast.walk(ast.parse(source)))
-    except SyntaxError:
-        return []
-    modules: list[str] = []
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            modules += [alias.name for alias in node.names]
-    for node in nodes:
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            modules += _list_from_imports(node.module, [alias.name for alias in node.names])
-    return modules
-
-
-def _list_from_imports(module: str, names: list[str]) -> list[str]:
-    """List the modules behind ``from module import names``; of the package, its submodules."""
-    if not module.startswith(_PACKAGE):
-        return [module]
-    if module == _PACKAGE:
-        return [find_public_module(name) for name in names]
-    qualified = [f"{module}.{name}" for name in names]
-    return [_STAGE_MODULE if name in _STAGE_HANDLE_NAMES else name for name in qualified]
 
 
 def create_kernel_manager(folder: Path, log: str, plain: bool) -> Any:

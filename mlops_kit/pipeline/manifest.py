@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -196,6 +196,27 @@ def mark_run_killed(folder: Path) -> bool:
     manifest.ended = format_current_time()
     write_manifest(folder, manifest)
     return True
+
+
+def describe_other_runs(manifest: RunManifest, folders: Iterable[Path]) -> Iterator[str]:
+    """Yield a sentence for each other run of the project that is being executed at this time.
+
+    Parameters
+    ----------
+    manifest : RunManifest
+        The run that asks; the run of a branch does not name the run that it belongs to.
+    folders : iterable of Path
+        The runs of the project.
+    """
+    if manifest.branch:
+        return
+    for folder in folders:
+        other = read_manifest(folder)
+        if other.is_running and other.run != manifest.run:
+            yield (
+                f"run {other.run} is {other.status} at the same time: a stage that neither has "
+                "completed yet is executed by both"
+            )
 
 
 def _mark_notebook_killed(path: Path) -> None:

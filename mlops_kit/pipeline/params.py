@@ -343,7 +343,11 @@ def parse_parameter_options(items: list[str], stages: list[str]) -> dict[str, di
         left, separator, text = item.partition("=")
         stage, _, name = left.removesuffix(":").partition(".")
         if not separator or not name:
-            raise KitError(f"-p {item!r} cannot be parsed", "stage.name=value", "-p train.seed=1")
+            raise KitError(
+                f"-p {item!r} cannot be parsed",
+                "stage.name=value",
+                f"mlops params {stages[0]} lists the parameters of that stage",
+            )
         if stage not in stages:
             raise KitError(f"-p {item!r}: unknown stage {stage!r}", suggest_names(stage, stages))
         value: Any = UntypedText(text)
@@ -352,7 +356,9 @@ def parse_parameter_options(items: list[str], stages: list[str]) -> dict[str, di
                 value = json.loads(text)
             except ValueError as error:
                 raise KitError(
-                    f"-p {item!r} cannot be parsed", "JSON after ':='", "-p train.seed:=1"
+                    f"-p {item!r} cannot be parsed",
+                    "JSON after ':='",
+                    f"-p {stage}.{name}={text} takes the text as it is",
                 ) from error
         values.setdefault(stage, {})[name] = value
     return values

@@ -29,6 +29,13 @@ def format_memory(size: int) -> str:
     return f"{size / _BYTES_PER_MIB:.0f} MiB"
 
 
+def measure_own_memory(pid: int) -> int:
+    """Measure the resident memory of a process without its descendants, in bytes; 0 if it ended."""
+    with suppress(psutil.Error):
+        return int(psutil.Process(pid).memory_info().rss)
+    return 0
+
+
 def measure_resident_memory(pid: int) -> int:
     """Measure the resident memory of a process and its descendants, in bytes."""
     total = 0

@@ -477,7 +477,7 @@ def _list_origin(manifest: RunManifest) -> list[tuple[str, str]]:
 def _describe_cut_offs(manifest: RunManifest) -> str:
     """Return the two cut-offs of a run to the minute."""
     if not manifest.as_of:
-        return "the table has no time"
+        return "none: there is no time column"
     as_of = _format_local_time(manifest, manifest.as_of)
     return f"{as_of}, {_format_local_time(manifest, manifest.until or '')} ({manifest.timezone})"
 

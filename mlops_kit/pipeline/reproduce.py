@@ -3,6 +3,11 @@
 The project is rebuilt in a folder of its own: a git worktree at the run's commit if there is one,
 with the files that the run used from the object store. It gets its own MLflow store and database,
 so nothing that is in service is touched.
+
+Below that folder the project has the path that it has below the root of the file system, and so
+have copies of the files outside the project: a notebook that names one relative to the project
+reads the copy. One that names it by its absolute path reads the file itself; if that has changed
+since the run, it is named among the changes of the environment.
 """
 
 from __future__ import annotations
@@ -35,6 +40,7 @@ from mlops_kit.pipeline.current_project import (
 )
 from mlops_kit.pipeline.file_hashes import MISSING_FILE, FileHashes
 from mlops_kit.pipeline.fingerprint import get_file_hashes
+from mlops_kit.pipeline.manifest import run_git
 from mlops_kit.pipeline.object_store import copy_file, get_object_path
 from mlops_kit.pipeline.params import format_parameter_option
 from mlops_kit.project.config.base import CONFIG_FILE_NAME
@@ -98,6 +104,8 @@ class Reproduction:
         if not different:
             return f"{sentence}."
         first = different[0]
+        if not first.name:
+            return f"{sentence}; {first.stage} {first.detail}."
         return f"{sentence}; {first.stage}.{first.name} is the first that differs."
 
     @property
@@ -156,10 +164,10 @@ def reproduce_run(
             "a run with completed stages",
             "mlops runs lists them",
         )
-    rebuilt = _rebuild_project(project, folder, manifest.git.commit, completed)
     environment_changes = _collect_environment_changes(project, completed)
     for change in environment_changes:
         report_progress(f"changed since the run: {change}")
+    rebuilt = _rebuild_project(project, folder, manifest.git.commit, completed)
     reproduced_run = _run_rebuilt_project(rebuilt, completed, report_progress)
     outputs = compare_outputs(folder, reproduced_run)
     reproduction = Reproduction(folder.name, str(reproduced_run), environment_changes, outputs)
@@ -182,8 +190,8 @@ def _collect_environment_changes(
 def list_environment_changes(project: Project, dependencies: StageDependencies) -> Iterator[str]:
     """Yield what of a stage's environment has changed since it was executed.
 
-    That is versions of packages and of Python, environment variables, and modules of this package
-    if the project does not have its own copy of it.
+    That is versions of packages and of Python, environment variables, files outside the project,
+    and modules of this package if the project does not have its own copy of it.
     """
     installed_versions = import_tracer.list_installed_versions()
     for name, version in dependencies.packages.items():
@@ -200,6 +208,21 @@ def list_environment_changes(project: Project, dependencies: StageDependencies) 
     for name, value_hash in dependencies.env.items():
         if hash_environment_variable(name) != value_hash:
             yield f"environment variable {name}"
+    for name, content_hash in get_file_hashes(dependencies).items():
+        if Path(name).is_absolute() and current.hash_file(name) != content_hash:
+            yield _describe_outside_change(project, name, current.hash_file(name), content_hash)
+
+
+def _describe_outside_change(
+    project: Project, name: str, present_hash: str, content_hash: str
+) -> str:
+    """Return how a file outside the project has changed, and where its earlier content is."""
+    if content_hash == MISSING_FILE:
+        return f"`{name}` outside the project exists now"
+    change = "is gone" if present_hash == MISSING_FILE else "changed"
+    stored = get_object_path(project, content_hash)
+    copy = f"copy of it as it was: {stored}" if stored.exists() else "no copy of it was stored"
+    return f"`{name}` outside the project {change} ({copy})"
 
 
 def _is_installed_package_file(project: Project, name: str) -> bool:
@@ -219,7 +242,9 @@ def _rebuild_project(
     """Rebuild the project as it was when a run was executed; return its folder."""
     base = get_reproduction_folder(project, folder)
     _remove_rebuilt_project(project, base)
-    rebuilt = base / _check_out_commit(project, base, commit)
+    _check_out_commit(project, base, commit)
+    rebuilt = _get_rebuilt_path(base, project.root)
+    rebuilt.mkdir(parents=True, exist_ok=True)
     _write_settings(rebuilt, folder)
     hashes = FileHashes(project)
     for stage, entry in completed.items():
@@ -231,7 +256,10 @@ def _rebuild_project(
             notebook.parent.mkdir(parents=True, exist_ok=True)
             files.write_json(notebook, _strip_run_output(executed))
         for name, content_hash in get_file_hashes(entry.dependencies).items():
-            _restore_file(project, rebuilt, name, content_hash, hashes)
+            if Path(name).is_absolute():
+                _restore_outside_file(project, base, name, content_hash, hashes)
+            else:
+                _restore_file(project, rebuilt, name, content_hash, hashes)
     _copy_unused_plugins(project, rebuilt)
     return rebuilt
 
@@ -263,41 +291,50 @@ def _has_own_package(rebuilt: Path) -> bool:
     return (rebuilt / PACKAGE_FOLDER.name).is_dir()
 
 
-def _check_out_commit(project: Project, base: Path, commit: str | None) -> str:
-    """Create a git worktree at a commit if there is one.
+def _get_rebuilt_path(base: Path, path: Path) -> Path:
+    """Return where a folder or file is rebuilt: it keeps its path below the root."""
+    return base / path.relative_to(path.anchor)
 
-    Returns
-    -------
-    str
-        The project's folder in the worktree; empty for its root, and without a worktree.
-    """
-    git = ["git", "-C", str(project.root)]
-    prefix = ""
-    if commit:
-        added = subprocess.run(
-            [*git, "worktree", "add", "--force", "--detach", str(base), commit],
-            capture_output=True,
-            check=False,
-        )
-        if added.returncode == 0:
-            shown_prefix = subprocess.run(
-                [*git, "rev-parse", "--show-prefix"],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            prefix = shown_prefix.stdout.strip()
-    base.mkdir(parents=True, exist_ok=True)
-    return prefix
+
+def _check_out_commit(project: Project, base: Path, commit: str | None) -> None:
+    """Create a git worktree at a commit if there is one."""
+    if not commit:
+        return
+    worktree = _find_worktree(project, base)
+    if worktree is None:
+        return
+    subprocess.run(
+        [
+            "git",
+            "-C",
+            str(project.root),
+            "worktree",
+            "add",
+            "--force",
+            "--detach",
+            worktree,
+            commit,
+        ],
+        capture_output=True,
+        check=False,
+    )
+
+
+def _find_worktree(project: Project, base: Path) -> Path | None:
+    """Return where the git repository of a project is checked out again; None without one."""
+    top_level = run_git(project.root, "rev-parse", "--show-toplevel")
+    return _get_rebuilt_path(base, Path(top_level)) if top_level else None
 
 
 def _remove_rebuilt_project(project: Project, base: Path) -> None:
     """Remove a rebuilt project, and its git worktree if it is one."""
-    subprocess.run(
-        ["git", "-C", str(project.root), "worktree", "remove", "--force", str(base)],
-        capture_output=True,
-        check=False,
-    )
+    worktree = _find_worktree(project, base)
+    if worktree is not None:
+        subprocess.run(
+            ["git", "-C", str(project.root), "worktree", "remove", "--force", worktree],
+            capture_output=True,
+            check=False,
+        )
     shutil.rmtree(base, ignore_errors=True)
 
 
@@ -329,7 +366,7 @@ def _restore_file(
         If the content is not available any more.
     """
     target = rebuilt / name
-    if Path(name).is_absolute() or content_hash == MISSING_FILE:
+    if content_hash == MISSING_FILE:
         return
     if hashes.hash_path(target) == content_hash:
         return
@@ -345,6 +382,24 @@ def _restore_file(
                 "restore it; files larger than retention.max_data_size are not stored with a run",
             )
     copy_file(source, target)
+
+
+def _restore_outside_file(
+    project: Project, base: Path, name: str, content_hash: str, hashes: FileHashes
+) -> None:
+    """Restore a file outside the project for a notebook that names it relative to the project.
+
+    One that was too large to be stored is linked if it has not changed.
+    """
+    target = _get_rebuilt_path(base, Path(name))
+    stored = get_object_path(project, content_hash)
+    if target.exists():
+        return
+    if stored.exists():
+        copy_file(stored, target)
+    elif hashes.hash_path(name) == content_hash:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(name)
 
 
 def _run_rebuilt_project(

@@ -44,7 +44,7 @@ def finish_run(active: ActiveRun, killed_runs: list[str]) -> None:
         error = future.exception()
         if error is not None:
             active.report_progress(f"a page could not be rendered: {error}")
-    if not all(entry.is_idle for entry in manifest.stages.values()):
+    if any(entry.is_logged_with_run for entry in manifest.stages.values()):
         _record_run(active, killed_runs)
     for log in (folder / "logs").iterdir():
         if not log.stat().st_size:

@@ -27,6 +27,7 @@ from mlops_kit.pipeline.history import RunHistory
 from mlops_kit.pipeline.manifest import (
     RunLockedError,
     create_manifest,
+    describe_other_runs,
     lock_run,
     mark_run_killed,
     mark_run_started,
@@ -196,7 +197,7 @@ def run_pipeline(
     warning = describe_unidentified_author(project.config.people)
     if warning:
         report_progress(f"warning: {warning}")
-    kernel_pool.get_fork_server(kernel_pool.list_modules_to_preload(project, stages_to_run))
+    kernel_pool.start_fork_server(project, stages_to_run)
     store_plugin_index(project.root)
     active = _create_active_run(project, values, options, report_progress, context)
     with lock_run(active.folder) as process:
@@ -261,7 +262,7 @@ def _is_unrecorded(manifest: RunManifest) -> bool:
     if manifest.status not in {RunStatus.KILLED, RunStatus.SUCCEEDED} or manifest.mlflow:
         return False
     entries = [entry for entry in manifest.stages.values() if entry.reason != NOT_SELECTED_REASON]
-    has_run_stage = any(entry.status == StageStatus.SUCCEEDED for entry in entries)
+    has_run_stage = any(entry.is_logged_with_run for entry in entries)
     return has_run_stage and all(entry.is_completed for entry in entries)
 
 
@@ -354,7 +355,7 @@ def _prepare_resumption(
         entry.error = None
         entry.reason = ""
         entry.detail = ""
-    kernel_pool.get_fork_server(kernel_pool.list_modules_to_preload(project, list(remaining)))
+    kernel_pool.start_fork_server(project, list(remaining))
     return ActiveRun(project, folder, manifest, values, report_progress)
 
 
@@ -371,6 +372,8 @@ def _execute_run(active: ActiveRun, process: ProcessIdentity) -> RunManifest:
     for name in ("logs", "notebooks"):
         (folder / name).mkdir(exist_ok=True)
     killed_runs = [str(earlier) for earlier in active.history.folders if mark_run_killed(earlier)]
+    for sentence in describe_other_runs(manifest, active.history.folders):
+        active.report_progress(f"note: {sentence}")
     with signals.interrupt_on_termination():
         try:
             run_all_stages(active)

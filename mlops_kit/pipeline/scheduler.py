@@ -11,6 +11,7 @@ from mlops_kit.pipeline.carry_over import carry_over_stage
 from mlops_kit.pipeline.current_project import CurrentProject
 from mlops_kit.pipeline.fingerprint import hash_code_origins
 from mlops_kit.pipeline.history import find_carried_stage
+from mlops_kit.pipeline.object_store import store_used_files
 from mlops_kit.pipeline.param_types import encode_value
 from mlops_kit.pipeline.plan import PlanAction, PlannedStage, is_draft, plan_stage
 from mlops_kit.pipeline.run_completion import render_stage_page
@@ -152,5 +153,7 @@ def _skip_stage(active: ActiveRun, planned: PlannedStage) -> None:
         source = active.project.get_notebook_path(planned.stage)
         target = active.get_notebook_target(planned.stage)
         write_text(target, source.read_text(encoding="utf-8"))
+        if planned.entry.dependencies is not None:
+            store_used_files(active.project, planned.entry.dependencies)
         active.page_futures.append(active.page_executor.submit(render_stage_page, active, target))
     active.report_progress(f"{planned.stage}: skipped, {planned.summary}")

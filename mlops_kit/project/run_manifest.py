@@ -3,13 +3,11 @@
 ``read_manifest`` and ``write_manifest`` are the only functions that read and write the file.
 Manifests of schema version 1 (without a ``schema_version``) are translated when they are read.
 
-To add a field: a field with a default in the model. To rename one: raise ``SCHEMA_VERSION`` and
-translate the old name in ``_upgrade_manifest``.
+To add a field: a field with a default in the model. To rename one, see ``manifest_upgrade``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -26,9 +24,8 @@ from mlops_kit.core.process_identity import (
 )
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.project.artifacts import Artifact
-from mlops_kit.project.config.legacy import rename_settings
+from mlops_kit.project.manifest_upgrade import SCHEMA_VERSION, upgrade_manifest
 
-SCHEMA_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 BRANCHES_FOLDER = "branches"  # inside a run folder: the runs of its branches
 RUN_LOCK_FILE = "run.lock"  # held by the process that executes the run
@@ -193,6 +190,8 @@ class StageEntry(_ManifestModel):
     is_selected : bool
         False for a stage that the run was not asked for and that was carried over from an earlier
         run, whatever the earlier stages of this run have become.
+    was_run_by_hand : bool
+        Whether it was run by hand before this run, which took it over.
     seconds : float or None
         Wall time of the stage; None if it has not ended.
     peak_bytes : int
@@ -218,6 +217,7 @@ class StageEntry(_ManifestModel):
     peak_bytes: int = 0
     reasons: list[str] = []
     is_selected: bool = True
+    was_run_by_hand: bool = False
     params: JsonObject = {}
     code_origins: dict[str, str] = {}
     sentence: str = ""
@@ -243,6 +243,11 @@ class StageEntry(_ManifestModel):
     def is_idle(self) -> bool:
         """Whether the stage used no time in this run: it was skipped or not run."""
         return self.status in IDLE_STATUSES
+
+    @property
+    def is_logged_with_run(self) -> bool:
+        """Whether MLflow has the stage in the record of this run, and not of an earlier one."""
+        return self.was_run_by_hand or not self.is_idle
 
     @property
     def error_message(self) -> str:
@@ -378,7 +383,7 @@ def read_stored_manifest(folder: Path) -> RunManifest:
     path = folder / MANIFEST_FILE
     try:
         stored = files.read_json(path)
-        return RunManifest.model_validate(_upgrade_manifest(stored))
+        return RunManifest.model_validate(upgrade_manifest(stored))
     except (ValueError, AttributeError, TypeError) as error:
         problem = str(error).partition("\n")[0]
         raise KitError(
@@ -440,58 +445,3 @@ def is_process_alive(pid: int, process_started: float | None = None) -> bool:
     except psutil.AccessDenied:
         return True
     return bool(difference < _PROCESS_START_TOLERANCE_SECONDS)
-
-
-def _upgrade_manifest(stored: Mapping[str, Any]) -> JsonObject:
-    """Translate the field names of schema version 1."""
-    manifest = dict(stored)
-    if manifest.get("schema_version", 1) >= SCHEMA_VERSION:
-        return manifest
-    _rename_keys(
-        manifest,
-        {"born": "process_started", "apart": "branching_stages", "unrecorded": "mlflow_error"},
-    )
-    manifest["schema_version"] = SCHEMA_VERSION
-    manifest["note"] = manifest.get("note") or ""
-    manifest["stages"] = {
-        name: _upgrade_stage_entry(entry) for name, entry in manifest.get("stages", {}).items()
-    }
-    branches = [dict(branch) for branch in manifest.get("branches", [])]
-    for branch in branches:
-        _rename_keys(branch, {"said": "error"})
-    manifest["branches"] = branches
-    return manifest
-
-
-def _upgrade_stage_entry(stored: Mapping[str, Any]) -> JsonObject:
-    """Translate the field names of one stage's entry of schema version 1."""
-    entry = dict(stored)
-    _rename_keys(
-        entry,
-        {
-            "why": "reasons",
-            "parts": "code_origins",
-            "trace": "dependencies",
-            "peak": "peak_bytes",
-        },
-    )
-    if entry.get("accepted"):
-        accepted = dict(entry["accepted"])
-        _rename_keys(accepted, {"by": "actor", "at": "accepted_at", "why": "reasons"})
-        entry["accepted"] = accepted
-    if entry.get("dependencies"):
-        dependencies = dict(entry["dependencies"])
-        modules = {name: dict(module) for name, module in dependencies.get("modules", {}).items()}
-        for module in modules.values():
-            _rename_keys(module, {"by": "imported_by"})
-        dependencies["modules"] = modules
-        dependencies["settings"] = rename_settings(dependencies.get("settings", {}))
-        entry["dependencies"] = dependencies
-    return entry
-
-
-def _rename_keys(record: JsonObject, new_names: Mapping[str, str]) -> None:
-    """Rename keys of a record in place."""
-    for old, new in new_names.items():
-        if old in record:
-            record[new] = record.pop(old)

@@ -23,6 +23,7 @@ from mlops_kit.core.files import hash_file
 from mlops_kit.core.lazy import LazyModule, pd
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.core.tasks import TASKS
+from mlops_kit.project.config.pipeline import format_rerun_command
 from mlops_kit.project.loader import Project
 from mlops_kit.registry.store import connect_mlflow, mlflow
 
@@ -309,7 +310,7 @@ def download_model_file(client: mlflow.MlflowClient, uri: str) -> Path:
         raise RunFailedError(
             f"the model {uri} has no skops file",
             "a model saved by mlops-kit",
-            "mlops run --from train",
+            "mlops run --force trains and saves a model again",
         )
     return files[0]
 
@@ -329,7 +330,7 @@ def load_model(project: Project, location: ModelLocation) -> Any:
         raise RunFailedError(
             f"the model's file has changed: hash {file_hash[:12]}",
             location.sha256[:12],
-            "mlops run --from train --force",
+            format_rerun_command(project.config.stages, "model"),
         )
     # A record can be pointed at another file together with that file's hash, but the approved
     # model hash stays.

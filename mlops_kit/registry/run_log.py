@@ -19,6 +19,7 @@ _USER_TAG = "mlflow.user"
 # MLflow's status for the statuses of runs and stages; all others are FAILED.
 _MLFLOW_STATUS_BY_STATUS = {
     "succeeded": "FINISHED",
+    "skipped": "FINISHED",  # run by hand, and taken over
     "killed": "KILLED",
     "interrupted": "KILLED",
 }
@@ -133,8 +134,9 @@ def end_abandoned_runs(project: Project, run: str) -> None:
 def log_pipeline_run(project: Project, manifest: RunManifest) -> dict[str, str]:
     """Log a finished pipeline run: one MLflow run, with a child run per stage that ran.
 
-    A stage that logged a run of its own, as training does, keeps it as its child run. Stages that
-    were logged before the run waited for an approval are not logged again.
+    A stage that was run by hand, and that the run took over, has one too. A stage that logged a run
+    of its own, as training does, keeps it as its child run. Stages that were logged before the run
+    waited for an approval are not logged again.
 
     Returns
     -------
@@ -149,13 +151,14 @@ def log_pipeline_run(project: Project, manifest: RunManifest) -> dict[str, str]:
         ids["run"] = parent_id
         client.set_tag(parent_id, "status", manifest.status)
         for name, entry in manifest.stages.items():
-            if name not in manifest.mlflow and not entry.is_idle:
+            if name not in manifest.mlflow and entry.is_logged_with_run:
                 tags = {
                     "mlflow.parentRunId": parent_id,
                     "mlflow.runName": name,
                     _USER_TAG: user,
                     "run": manifest.run,
                     "status": entry.status,
+                    "run_by_hand": str(entry.was_run_by_hand),
                 }
                 ids[name] = _log_stage(
                     client,

@@ -19,7 +19,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from mlops_kit.core.errors import KitError
-from mlops_kit.db.engine import close_connections, open_transaction, resolve_database_url
+from mlops_kit.db.engine import close_connections, open_transaction
+from mlops_kit.db.location import resolve_database_url
 from mlops_kit.db.tables import PredictionRecord
 from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.loader import Project

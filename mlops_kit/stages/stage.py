@@ -25,12 +25,14 @@ from mlops_kit.core.results import Figure, KeyNumbers, Table, Verdict, Verdicts
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.data import source
 from mlops_kit.data.target import list_classes
+from mlops_kit.db.day_quarantine import leave_out_quarantined_days
 from mlops_kit.project import artifacts, loader
 from mlops_kit.project.run_folder import list_artifacts, load_recorded_project
 from mlops_kit.project.stage_record import ShownResult, StageRecord, write_stage_record
 from mlops_kit.stages.column_metadata import show_column_labels
 from mlops_kit.stages.manual_execution import describe_manual_execution
 from mlops_kit.stages.read_folders import list_read_folders
+from mlops_kit.stages.setting_overrides import select_overrides
 from mlops_kit.stages.step_cache import cache_function
 
 if TYPE_CHECKING:
@@ -474,12 +476,11 @@ def open_stage(name: str, **parameters: Any) -> Stage:
     if run_variable:
         # An edit of mlops.yaml during a run does not reach the run.
         project = load_recorded_project(project, Path(run_variable))
-    overrides = {}
-    for key, value in parameters.items():
-        is_default = value in ("", None) or (key in {"seed", "sample"} and value == 0)
-        if not is_default:
-            overrides[key] = value
-    project = source.resolve_cutoffs(project.with_values("the notebook's parameters", **overrides))
+    overrides = select_overrides(name, parameters)
+    project = project.with_values("the notebook's parameters", **overrides)
+    if not run_variable:  # a run has the days among its settings
+        project, _ = leave_out_quarantined_days(project)
+    project = source.resolve_cutoffs(project)
     if name not in project.config.stages:
         raise KitError(f"unknown stage {name!r}", suggest_names(name, project.config.stages))
     os.chdir(project.get_working_folder(name))

@@ -14,6 +14,7 @@ from mlops_kit.core.results import Table
 # The check of realized performance; verdicts and incidents are stored under this name.
 REALIZED_PERFORMANCE_CHECK = "realised"  # stored by earlier versions
 CONCEPT_DRIFT_CHECK = "gap"  # stored by earlier versions
+CONFIRMED_DRIFT_CHECK = "confirmed_drift"
 # Whether a column's drift has no known cost because the reference has no such rows.
 OUTSIDE_SUPPORT_COLUMN = "outside_support"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.tasks import to_score_array
 from mlops_kit.db.predictions import decode_feature_values, load_labeled_predictions
@@ -19,6 +21,8 @@ from mlops_kit.watch.change_detection import encode_version_labels
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.reference_data import ReferenceData
 
+_MIN_ROWS_SINCE_CHANGE = 100  # of a window; fewer than that reinstate no version either
+
 
 def find_label_faults(context: WatchContext, window: WindowRecord) -> list[FeedFault]:
     """Find a fault of the labels of a window: of all of it, else of days with enough rows.
@@ -28,8 +32,43 @@ def find_label_faults(context: WatchContext, window: WindowRecord) -> list[FeedF
     """
     start = pd.Timestamp(window.start)
     end = pd.Timestamp(window.end)
-    rows = _load_rows(context, window.version, start, end)
-    whole = _find_fault(context, window.version, rows, (start, end))
+    length = end - start
+    rows = _load_rows(context, window.version, start - length, end + length)
+    return _find_faults(context, window.version, rows, (start, end))
+
+
+def find_label_faults_since(
+    context: WatchContext, start: datetime, end: datetime
+) -> list[FeedFault]:
+    """Find the faults of the labels of the champion's rows in a period, window by window.
+
+    A window need not be over, and the last one has no later rows to compare it with: labels that
+    look flipped count as flipped until rows of the next window show that the concept is inverted.
+    Rows at or after ``end`` take no part even if they have a label.
+    """
+    version = context.get_champion().version.version
+    length = pd.Timedelta(context.config.watch.window)
+    last = pd.Timestamp(end)
+    window_start = pd.Timestamp(start)
+    rows = _load_rows(context, version, window_start - length, last)
+    faults = []
+    while window_start < last:
+        period = (window_start, min(window_start + length, last))
+        faults += _find_faults(context, version, rows, period, _MIN_ROWS_SINCE_CHANGE)
+        window_start += length
+    return faults
+
+
+def _find_faults(
+    context: WatchContext,
+    version: str,
+    rows: pd.DataFrame,
+    period: tuple[pd.Timestamp, pd.Timestamp],
+    min_rows: int = MIN_LABELED_ROWS,
+) -> list[FeedFault]:
+    """Find a fault of the labels of all of a period, else of days with enough rows."""
+    start, end = period
+    whole = _find_fault(context, version, rows, period, min_rows)
     if whole is not None:
         return [whole]
     local_days = rows["moment"].dt.tz_convert(context.config.timezone).dt.normalize()
@@ -38,11 +77,11 @@ def find_label_faults(context: WatchContext, window: WindowRecord) -> list[FeedF
     for day, row_count in local_days[is_inside].value_counts().sort_index().items():
         if row_count < MIN_LABELED_ROWS:
             continue
-        period = (day, day + pd.DateOffset(days=1))
-        fault = _find_fault(context, window.version, rows, period)
+        day_period = (day, day + pd.DateOffset(days=1))
+        fault = _find_fault(context, version, rows, day_period)
         if fault is None:
             continue
-        around = _select_neighbors(context, window.version, rows, period)
+        around = _select_neighbors(context, version, rows, day_period)
         is_usual_around = all(
             len(part.labels) == 0 or agrees_with_scores(part, context.config.task)
             for part in around
@@ -55,11 +94,8 @@ def find_label_faults(context: WatchContext, window: WindowRecord) -> list[FeedF
 def _load_rows(
     context: WatchContext, version: str, start: pd.Timestamp, end: pd.Timestamp
 ) -> pd.DataFrame:
-    """Load the labeled predictions of a version in a window, and in a period around it."""
-    length = end - start
-    first = (start - length).to_pydatetime()
-    last = (end + length).to_pydatetime()
-    rows = load_labeled_predictions(context.project, first, last)
+    """Load the labeled predictions of a version in a period."""
+    rows = load_labeled_predictions(context.project, start.to_pydatetime(), end.to_pydatetime())
     rows = rows[(rows["version"] == version) & rows["raw_label"].notna()].reset_index(drop=True)
     return encode_version_labels(context.project, rows, context.get_reference(version).classes)
 
@@ -69,8 +105,9 @@ def _find_fault(
     version: str,
     rows: pd.DataFrame,
     period: tuple[pd.Timestamp, pd.Timestamp],
+    min_rows: int = MIN_LABELED_ROWS,
 ) -> FeedFault | None:
-    """Find a fault of the labels of a period of a window."""
+    """Find a fault of the labels of a period."""
     start, end = period
     reference = context.get_reference(version)
     inside = rows[(rows["moment"] >= start) & (rows["moment"] < end)]
@@ -80,6 +117,7 @@ def _find_fault(
         context.config.task,
         context.config.seed,
         _select_neighbors(context, version, rows, period),
+        min_rows,
     )
     if found is None:
         return None

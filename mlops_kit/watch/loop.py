@@ -37,6 +37,7 @@ from mlops_kit.watch.monitoring import (
 from mlops_kit.watch.predecessor import roll_back_worse_champion
 from mlops_kit.watch.reinstatement import reinstate_earlier_version
 from mlops_kit.watch.retraining import follow_up_retrainings
+from mlops_kit.watch.row_quarantine import check_quarantined_days
 from mlops_kit.watch.row_scoring import score_new_rows
 from mlops_kit.watch.status import format_local_time, summarize_watch
 from mlops_kit.watch.window_borders import list_unmonitored_windows
@@ -108,12 +109,15 @@ class Watcher:
             transient=True,
         )
         context.report_lines(as_of, check_arrivals(context, progress, as_of))
-        for start, end in list_unmonitored_windows(context, progress, as_of):
+        windows = list(list_unmonitored_windows(context, progress, as_of))
+        for start, end in windows:
             self.lease.require_held()
             monitor_window(context, start, end, as_of)
         self.lease.require_held()
         reinstate_earlier_version(context, as_of)
         evaluate_due_labels(context, as_of)
+        if windows:
+            check_quarantined_days(context, as_of)
         roll_back_worse_champion(context, as_of)
         follow_up_retrainings(context, as_of)
 

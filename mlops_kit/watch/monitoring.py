@@ -37,7 +37,11 @@ from mlops_kit.stages.retrain.policy import (
     RetrainingEvidence,
     decide_retraining,
 )
-from mlops_kit.stats.monitoring_tables import CONCEPT_DRIFT_CHECK, REALIZED_PERFORMANCE_CHECK
+from mlops_kit.stats.monitoring_tables import (
+    CONCEPT_DRIFT_CHECK,
+    CONFIRMED_DRIFT_CHECK,
+    REALIZED_PERFORMANCE_CHECK,
+)
 from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.change_detection import encode_version_labels, find_suspected_change
 from mlops_kit.watch.context import WatchContext
@@ -53,7 +57,6 @@ from mlops_kit.watch.retraining import (
 from mlops_kit.watch.row_quarantine import check_window_for_faults
 from mlops_kit.watch.signals import (
     BLOCKED_SIGNAL,
-    DRIFT_SIGNAL,
     SCHEMA_SIGNAL,
     SignalTime,
     WindowEvidence,
@@ -66,7 +69,11 @@ from mlops_kit.watch.windows import (
     profile_window,
 )
 
-_PERFORMANCE_CHECKS = (REALIZED_PERFORMANCE_CHECK, CONCEPT_DRIFT_CHECK)
+_PERFORMANCE_CHECKS = (
+    REALIZED_PERFORMANCE_CHECK,
+    CONCEPT_DRIFT_CHECK,
+    CONFIRMED_DRIFT_CHECK,
+)
 
 
 class WindowPredictions(NamedTuple):
@@ -196,7 +203,7 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
         incident_lines = update_incidents(
             transaction,
             context.config,
-            {DRIFT_SIGNAL, SCHEMA_SIGNAL, *list_signal_names(SignalTime.WINDOW_ENDED)},
+            {incidents.DRIFT_SIGNAL, SCHEMA_SIGNAL, *list_signal_names(SignalTime.WINDOW_ENDED)},
             signals,
             as_of,
             f"not observed {_format_window(context, start, end)}",

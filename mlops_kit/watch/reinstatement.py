@@ -9,25 +9,31 @@ that comes and goes is answered with the models that know it. The idea is that o
 earlier models (Widmer & Kubat, "Learning in the presence of concept drift and hidden contexts",
 Machine Learning 23 (1996)).
 
+Days with faults of the feed or of the labels do not count (``mlops_kit.watch.row_quarantine``):
+flipped labels make a version that knows the inverted concept look better.
+
 A champion that was never better than the version before it is left to the rollback, and for
 ``retrain.cooldown`` after the champion has changed nothing is reinstated.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.formatting import format_number
-from mlops_kit.core.lazy import np
+from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import CheckOutcome, Interval
 from mlops_kit.core.tasks import to_score_column
+from mlops_kit.data.columns import format_local_days
 from mlops_kit.db import approvals
 from mlops_kit.db.approvals import REINSTATING_ACTOR
 from mlops_kit.db.operator_decisions import list_earlier_versions
 from mlops_kit.db.predictions import find_last_row_of_others
 from mlops_kit.db.tables import PromotionRecord
+from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry import versions
 from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.monitor.alerts import check_realized_performance
@@ -44,6 +50,7 @@ from mlops_kit.watch.champion_change import change_champion
 from mlops_kit.watch.change_detection import SuspectedChange, find_suspected_change
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.predecessor import MIN_LABELED_SHARE, list_comparisons_since
+from mlops_kit.watch.row_quarantine import find_faulty_days_since
 from mlops_kit.watch.version_scoring import (
     ComparedRows,
     measure_champion_gain,
@@ -76,17 +83,37 @@ def reinstate_earlier_version(context: WatchContext, as_of: datetime) -> None:
     change = find_suspected_change(context, as_of)
     if change is None:
         return
+    best = _find_best_version(context, earlier_versions, change, as_of)
+    if best is None:
+        return
+    faulty_days = find_faulty_days_since(context, change.time, as_of)
+    if faulty_days:
+        best = _find_best_version(context, earlier_versions, change, as_of, faulty_days)
+    if best is None:
+        days = ", ".join(faulty_days)
+        context.report_lines(as_of, [f"no version is reinstated for rows with faults: {days}"])
+        return
+    _reinstate(context, best, change, as_of)
+
+
+def _find_best_version(
+    context: WatchContext,
+    earlier_versions: list[str],
+    change: SuspectedChange,
+    as_of: datetime,
+    faulty_days: Sequence[str] = (),
+) -> _Candidate | None:
+    """Find the earlier version that is most clearly better than the champion since a change."""
     best = None
     for name in earlier_versions:
         try:
-            candidate = _compare_version(context, name, change, as_of)
+            candidate = _compare_version(context, name, change, as_of, faulty_days)
         except RunFailedError as error:  # its run or its model is gone
             context.report_lines(as_of, [f"version {name} cannot be compared: {error}"])
             continue
         if candidate is not None and (best is None or candidate.champion_gain < best.champion_gain):
             best = candidate
-    if best is not None:
-        _reinstate(context, best, change, as_of)
+    return best
 
 
 def _has_served_well(
@@ -106,13 +133,18 @@ def _has_served_well(
 
 
 def _compare_version(
-    context: WatchContext, name: str, change: SuspectedChange, as_of: datetime
+    context: WatchContext,
+    name: str,
+    change: SuspectedChange,
+    as_of: datetime,
+    faulty_days: Sequence[str],
 ) -> _Candidate | None:
     """Compare an earlier version with the champion since the change; None if it is not better."""
     config = context.config
     version = versions.load_version(context.project, name)
     end = as_of - config.label_delay
     compared = score_with_version(context, version, change.time, end)
+    compared = _leave_out_days(compared, faulty_days, config)
     if compared.other_scores is None or len(compared.rows) < _MIN_ROWS:
         return None
     if float(compared.rows["label"].notna().mean()) < MIN_LABELED_SHARE:
@@ -127,6 +159,21 @@ def _compare_version(
     if not is_better or not _is_within_limit(context, version, compared):
         return None
     return _Candidate(version, gain.rows, interval.value, interval)
+
+
+def _leave_out_days(
+    compared: ComparedRows, days: Sequence[str], config: ProjectConfig
+) -> ComparedRows:
+    """Leave the rows of some days out of a comparison."""
+    if compared.other_scores is None or not days:
+        return compared
+    row_days = pd.Series(format_local_days(compared.rows["moment"], config))
+    is_kept = ~row_days.isin(days).to_numpy()
+    return ComparedRows(
+        compared.rows[is_kept].reset_index(drop=True),
+        compared.sampling[is_kept].reset_index(drop=True),
+        np.asarray(compared.other_scores)[is_kept],
+    )
 
 
 def _is_within_limit(context: WatchContext, version: ModelVersion, compared: ComparedRows) -> bool:

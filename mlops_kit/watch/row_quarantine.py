@@ -2,7 +2,9 @@
 
 Before a retraining all days since the watch began are looked at again, so that rows which were
 corrected in the source count once more. The days with faults are passed to the run as
-``validation.excluded_days``, and an open incident names them with what is wrong.
+``validation.excluded_days``, and an open incident names them with what is wrong. They are also
+stored for the runs that a person starts (``mlops_kit.db.day_quarantine``), and as long as there are
+any, they are looked at again with each window.
 """
 
 from __future__ import annotations
@@ -16,6 +18,11 @@ import sqlalchemy as sa
 
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome
+from mlops_kit.db.day_quarantine import (
+    QuarantinedDay,
+    encode_quarantined_days,
+    load_quarantined_days,
+)
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import WatchRecord, WindowRecord
 from mlops_kit.stages.monitor.feed_faults import FeedFault, FeedFaultKind, find_day_faults
@@ -26,8 +33,9 @@ from mlops_kit.stages.monitor.incidents import (
 )
 from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK
 from mlops_kit.watch.alert_queue import update_incidents
+from mlops_kit.watch.change_detection import find_suspected_change
 from mlops_kit.watch.context import WatchContext
-from mlops_kit.watch.label_quarantine import find_label_faults
+from mlops_kit.watch.label_quarantine import find_label_faults, find_label_faults_since
 from mlops_kit.watch.records import WindowPerformance
 
 _REFERENCE_PERIOD = timedelta(days=90)  # before the watch began
@@ -72,6 +80,22 @@ def check_window_for_faults(context: WatchContext, window: WindowRecord, as_of: 
     return f"Most days of the window have faults. {_describe_faults(inside)}"
 
 
+def find_faulty_days_since(context: WatchContext, start: datetime, as_of: datetime) -> list[str]:
+    """Look for faults as a retraining does, report them, and list the days from a time on."""
+    if not context.config.retrain.quarantine:
+        return []
+    faults = find_feed_faults(context, as_of)
+    _report_faults(context, faults, as_of)
+    first_day = f"{start:%Y-%m-%d}"
+    return [day for day in _list_days(faults) if day >= first_day]
+
+
+def check_quarantined_days(context: WatchContext, as_of: datetime) -> None:
+    """Look for faults again if days are in quarantine: their rows may have been corrected."""
+    if load_quarantined_days(context.project):
+        quarantine_faulty_days(context, as_of)
+
+
 def _report_faults(context: WatchContext, faults: list[FeedFault], as_of: datetime) -> None:
     """Open, update or close the incident of days with faults."""
     signals = []
@@ -84,7 +108,13 @@ def _report_faults(context: WatchContext, faults: list[FeedFault], as_of: dateti
                 _describe_faults(faults),
             )
         )
+    quarantine = (
+        sa.update(WatchRecord)
+        .where(WatchRecord.model == context.config.name)
+        .values(quarantine_json=encode_quarantined_days(_list_quarantined_days(faults)))
+    )
     with open_transaction(context.project) as transaction:
+        transaction.execute(quarantine)
         lines = update_incidents(
             transaction,
             context.config,
@@ -101,8 +131,9 @@ def find_feed_faults(
 ) -> list[FeedFault]:
     """Find the faults of all days since the watch began, as far as they are known.
 
-    Labels are looked at in the windows whose performance is below its limit, and in
-    ``dropped_window``, whose evaluation need not be stored yet.
+    Labels are looked at in the windows whose performance is below its limit, in ``dropped_window``,
+    whose evaluation need not be stored yet, and from the day on since which the champion's daily
+    losses are higher.
     """
     statement = sa.select(WatchRecord).where(WatchRecord.model == context.config.name)
     progress = query_records(context.project, statement)
@@ -115,6 +146,10 @@ def find_feed_faults(
         is_dropped = dropped_window is not None and window.id == dropped_window.id
         if is_dropped or _is_below_limit(window):
             faults += find_label_faults(context, window)
+    change = find_suspected_change(context, as_of)
+    if change is not None:
+        labels_until = as_of - context.config.label_delay
+        faults += find_label_faults_since(context, change.time, labels_until)
     return faults
 
 
@@ -136,6 +171,15 @@ def _list_days(faults: Iterable[FeedFault]) -> list[str]:
         for day in pd.date_range(fault.start.normalize(), last.normalize(), freq="D"):
             days.add(f"{day:%Y-%m-%d}")
     return sorted(days)
+
+
+def _list_quarantined_days(faults: list[FeedFault]) -> list[QuarantinedDay]:
+    """List the days that the faults touch, with the kinds of faults of each."""
+    kinds_by_day: dict[str, set[str]] = {day: set() for day in _list_days(faults)}
+    for fault in faults:
+        for day in _list_days([fault]):
+            kinds_by_day[day].add(str(fault.kind))
+    return [QuarantinedDay(day, tuple(sorted(kinds))) for day, kinds in kinds_by_day.items()]
 
 
 def _merge_days(faults: Iterable[FeedFault]) -> list[FeedFault]:

@@ -40,12 +40,11 @@ LATE_LABELS_SIGNAL = "late_labels"
 ARRIVAL_SIGNALS = (NO_ROWS_SIGNAL, FEW_ROWS_SIGNAL, LATE_LABELS_SIGNAL)
 RETRAINING_SIGNAL = "retraining"
 BLOCKED_SIGNAL = "retraining_blocked"
-DRIFT_SIGNAL = "drift"
 SCHEMA_SIGNAL = "schema"
 # Those that are not registered below.
 BUILT_IN_SIGNALS = frozenset(
     {
-        DRIFT_SIGNAL,
+        incidents.DRIFT_SIGNAL,
         SCHEMA_SIGNAL,
         RETRAINING_SIGNAL,
         BLOCKED_SIGNAL,

@@ -29,6 +29,7 @@ from mlops_kit.project.run_folder import list_artifacts
 from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.monitor import alerts
 from mlops_kit.stages.monitor.column_bins import COUNTED_KINDS, make_column_bins
+from mlops_kit.stages.monitor.confirmed_drift import check_confirmed_drift
 from mlops_kit.stages.monitor.drift_sides import (
     SCORE_COLUMN,
     DriftDesign,
@@ -320,6 +321,7 @@ def analyze_labeled_window(
         *monitoring.verdicts,
         alerts.check_realized_performance(realized, config),
         _check_concept_drift(windows_below, realized, monitoring.estimated, config),
+        check_confirmed_drift(monitoring, realized, reference.performance, config),
     ]
     is_labeled = predictions["label"].notna()
     labeled_predictions = predictions[is_labeled]

@@ -19,7 +19,7 @@ import typer.main
 from markdown_it import MarkdownIt
 
 from mlops_kit.cli.application import app
-from mlops_kit.pipeline import kernel_pool
+from mlops_kit.pipeline import kernel_pool, preloaded_modules
 from mlops_kit.project import loader
 from tests.conftest import SampleTable, copy_project
 from tests.support import code_blocks, watched_project
@@ -61,7 +61,7 @@ def list_free_ports() -> dict[str, str]:
 def fork_server() -> Iterator[None]:
     """Keep a fork server that has imported what the seven notebooks need."""
     project = loader.load_project(ROOT / "examples" / "diabetes")
-    modules = kernel_pool.list_modules_to_preload(project, project.config.stages)
+    modules = preloaded_modules.list_modules_to_preload(project, project.config.stages)
     kernel_pool.get_fork_server(modules)
     kernel_pool.keep_fork_server = True
     yield
@@ -279,6 +279,21 @@ def is_broken(path: Path, link: str) -> bool:
 @pytest.mark.parametrize("path", LINKED_DOCUMENTS, ids=get_name)
 def test_no_link_is_broken(path: Path) -> None:
     assert [link for link in iterate_links(path) if is_broken(path, link)] == []
+
+
+def list_chains(name: str) -> list[str]:
+    """Return the settings of the chain ``counts`` that a document shows."""
+    texts = []
+    for document in DOCUMENTS:
+        if get_name(document.path) == name:
+            texts += [block.text.removeprefix("# mlops.yaml\n") for block in document.blocks]
+    return [text for text in texts if text.startswith("name: counts\n")]
+
+
+def test_chain_of_the_readme_is_the_one_that_runs() -> None:
+    # The guide has the notebooks of this chain, and its code blocks run.
+    assert list_chains("README.md") == list_chains("docs/how-to/own-chain.md")
+    assert len(list_chains("README.md")) == 1
 
 
 def test_links_are_found() -> None:

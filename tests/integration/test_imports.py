@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_kit.pipeline import kernel_pool
+from mlops_kit.pipeline import preloaded_modules
 from mlops_kit.project import loader
 from mlops_kit.project.config import pipeline
 from tests.support import sample_runs, watched_project
@@ -81,7 +81,7 @@ def test_each_command_loads_only_the_libraries_that_it_uses(
 @pytest.mark.parametrize("stage", pipeline.DEFAULT_STAGES)
 def test_fork_server_imports_ahead_only_what_the_stage_uses(stage: str) -> None:
     project = loader.load_project(ROOT / "examples" / "diabetes")
-    modules = kernel_pool.list_modules_to_preload(project, [stage])
-    before_the_stage = modules[: modules.index(kernel_pool.DEFERRED_MODULES_MARKER)]
+    modules = preloaded_modules.list_modules_to_preload(project, [stage])
+    before_the_stage = modules[: modules.index(preloaded_modules.DEFERRED_MODULES_MARKER)]
     packages = map_to_packages(before_the_stage)
     assert select_heavy_libraries(packages) <= LIBRARIES_BY_STAGE[stage]

@@ -25,8 +25,8 @@ from tests.support.environment import make_clean_environment
 QUICK_COMMAND = (
     "import sys; "
     "from mlops_kit import cli; "
-    "from mlops_kit.pipeline import kernel_pool; "
-    "kernel_pool.END_OF_RUN_MODULES = (); "
+    "from mlops_kit.pipeline import preloaded_modules; "
+    "preloaded_modules.END_OF_RUN_MODULES = (); "
     "cli.main()"
 )  # what a run imports ahead takes longer than a small chain
 

@@ -14,7 +14,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mlops_kit.core import files
-from mlops_kit.pipeline import kernel_pool, manifest, runner
+from mlops_kit.pipeline import kernel_pool, manifest, preloaded_modules, runner
 from mlops_kit.project import loader, run_manifest
 from mlops_kit.project.run_manifest import RunManifest
 from tests.support.commands import CompletedCommand, RunMlops, run_in_process, use_fork_server
@@ -69,7 +69,7 @@ def shared_fork_server(installed_packages: Path) -> Iterator[None]:
 def notebook_fork_server() -> Iterator[kernel_pool.ForkServer]:
     """A fork server of its own that has imported what the seven notebooks need."""
     project = loader.load_project(ROOT / "examples" / "diabetes")
-    modules = kernel_pool.list_modules_to_preload(project, project.config.stages)
+    modules = preloaded_modules.list_modules_to_preload(project, project.config.stages)
     with mock.patch.dict(os.environ, make_clean_environment(), clear=True):
         server = kernel_pool.ForkServer(modules)
     yield server

@@ -8,6 +8,7 @@ from typing import Any
 
 from mlops_kit.pipeline.compare.records import NOT_THERE, OutputComparison
 from mlops_kit.project.run_folder import read_stage_records
+from mlops_kit.project.run_manifest import read_stored_manifest
 
 _HASH_CHARACTERS = 64
 _SHOWN_HASH_CHARACTERS = 12
@@ -17,7 +18,7 @@ _RECORD = "a record"  # shown in place of a content hash, which a record does no
 def compare_outputs(old: Path, new: Path) -> list[OutputComparison]:
     """Compare the artifacts and logged numbers of all stages that were completed in a run.
 
-    Records of the outside world are not compared.
+    The stages are in the order of the run. Records of the outside world are not compared.
 
     Parameters
     ----------
@@ -26,8 +27,10 @@ def compare_outputs(old: Path, new: Path) -> list[OutputComparison]:
     """
     comparisons: list[OutputComparison] = []
     new_records = read_stage_records(new)
-    for stage, old_record in read_stage_records(old).items():
-        if not old_record.get("done"):
+    old_records = read_stage_records(old)
+    for stage in read_stored_manifest(old).stages:
+        old_record = old_records.get(stage)
+        if old_record is None or not old_record.get("done"):
             continue
         new_record = new_records.get(stage)
         if new_record is None:

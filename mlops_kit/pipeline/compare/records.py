@@ -77,7 +77,7 @@ class RunComparison:
     rows : list of ComparisonRow
         What was compared.
     code_diffs : dict
-        How the code cells differ, by notebook.
+        How the code cells and source files differ, by the name of the notebook or file.
     figures : list of FigurePair
         The figures that differ.
     """

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mlops_kit.core.errors import KitError
+from mlops_kit.pipeline.compare.json_artifacts import compare_json_artifacts
 from mlops_kit.pipeline.compare.metrics import compare_logged_numbers, compare_metrics
 from mlops_kit.pipeline.compare.notebooks import compare_figures, diff_code_cells
 from mlops_kit.pipeline.compare.records import ComparisonRow, RunComparison, RunSide
@@ -16,6 +17,7 @@ from mlops_kit.pipeline.compare.settings import (
     compare_stage_statuses,
     compare_used_files,
 )
+from mlops_kit.pipeline.compare.source_files import diff_source_files
 from mlops_kit.pipeline.compare.tables import compare_tables
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
@@ -31,6 +33,7 @@ COMPARISON_SECTIONS: tuple[Callable[[RunSide, RunSide], Iterator[ComparisonRow]]
     compare_environments,
     compare_used_files,
     compare_tables,
+    compare_json_artifacts,
     compare_stage_statuses,
 )
 
@@ -51,9 +54,11 @@ def compare_runs(project: Project, old: Path, new: Path) -> RunComparison:
     for compare_section in COMPARISON_SECTIONS:
         rows += compare_section(old_side, new_side)
     code_diffs = _diff_notebooks(old_side, new_side)
-    for notebook, diff in code_diffs.items():
+    code_diffs |= diff_source_files(project, old_side, new_side)
+    for name, diff in code_diffs.items():
         changed_lines = sum(line[:1] in {"+", "-"} for line in diff.splitlines())
-        rows.append(ComparisonRow("code", notebook, "", "", explanation=f"{changed_lines} lines"))
+        explanation = "1 line" if changed_lines == 1 else f"{changed_lines} lines"
+        rows.append(ComparisonRow("code", name, "", "", explanation=explanation))
     return RunComparison(old.name, new.name, rows, code_diffs, compare_figures(old, new))
 
 

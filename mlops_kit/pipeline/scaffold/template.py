@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
-from mlops_kit import __version__
 from mlops_kit.core.extras import import_from_extra
 from mlops_kit.core.resources import find_resource_folder
+from mlops_kit.pipeline.scaffold.package_origin import find_package_requirement
 
 _TEMPLATE = "project"
+_COMMENT_WIDTH = 96
 
 
-def render_template(answers: dict[str, Any]) -> dict[str, str]:
+def render_template(answers: dict[str, Any], package: str = "") -> dict[str, str]:
     """Render the installed package's template.
 
     Parameters
     ----------
     answers : dict
-        The values of ``templates/project/copier.yml``; the version of the package is added.
+        The values of ``templates/project/copier.yml``; the requirement of this package is added.
+    package : str
+        The setting ``package`` of the project; empty: the requirement names where this package was
+        installed from.
 
     Returns
     -------
@@ -35,11 +40,16 @@ def render_template(answers: dict[str, Any]) -> dict[str, str]:
         import copier
 
     template = find_resource_folder("templates") / _TEMPLATE
+    requirement = find_package_requirement(package)
+    package_answers = {
+        "package_requirement": requirement.line,
+        "package_note": textwrap.wrap(requirement.note, _COMMENT_WIDTH),
+    }
     with tempfile.TemporaryDirectory() as folder:
         copier.run_copy(
             str(template),
             folder,
-            data={**answers, "kit_version": __version__},
+            data=answers | package_answers,
             defaults=True,
             quiet=True,
             # The template of the package runs no task; the user's own copier settings do not count.

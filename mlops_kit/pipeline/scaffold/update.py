@@ -62,7 +62,7 @@ def update_project(project: Project) -> list[FileUpdate]:
             "copy what you need from a project that mlops new creates",
         )
     _check_conflicts(project, origin)
-    texts = render_template(origin.answers)
+    texts = render_template(origin.answers, project.config.package)
     updates = []
     for path, text in texts.items():
         outcome = _update_file(project, origin, path, text)

@@ -133,7 +133,7 @@ class ValidationConfig(ConfigSection):
     excluded_days: list[Day] = Field(
         default_factory=list,
         description="Days, such as 2013-07-04, whose rows neither train nor evaluate a model; a "
-        "retraining of mlops watch adds those with faults of the feed",
+        "retraining of mlops watch, and a run by hand, adds those with faults of the feed",
     )
 
 

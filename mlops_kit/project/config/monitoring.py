@@ -21,6 +21,7 @@ DRIFT_TESTS_BY_KIND: dict[TestedKind, tuple[str, ...]] = {
 RETRAINING_REASON_NAMES = (
     "performance_drop",
     "concept_drift",
+    "confirmed_drift",
     "drift",
     "drift_cost",
     "age",
@@ -99,8 +100,8 @@ class MonitorConfig(ConfigSection):
 class RetrainReasonsConfig(ConfigSection):
     """Which reasons to retrain count, and how many of them have to apply.
 
-    The reasons are performance_drop, concept_drift, drift, drift_cost, age, data_volume, and those
-    of plugins.
+    The reasons are performance_drop, concept_drift, confirmed_drift, drift, drift_cost, age,
+    data_volume, and those of plugins.
     """
 
     any: NameList = Field(
@@ -179,6 +180,12 @@ class RetrainConfig(ConfigSection):
         description="Retrain on concept drift: realized performance stays below the estimated "
         "performance for watch.min_drifted_windows windows in a row",
     )
+    on_confirmed_drift: bool = Field(
+        True,
+        description="Retrain when features drifted, the drift is estimated to cost at least "
+        "review.margin, and the realized performance is below the reference by as much and by more "
+        "than noise, also where the drop is smaller than monitor.max_drop",
+    )
     when: RetrainReasonsConfig = Field(
         default_factory=RetrainReasonsConfig,
         description="Which reasons count, and how many of them have to apply",
@@ -211,8 +218,9 @@ class RetrainConfig(ConfigSection):
 
     quarantine: bool = Field(
         True,
-        description="Leave days with faults of the feed out of retraining: missing values, a stale "
-        "column, a changed unit, a duplicated day, flipped labels, labels of other rows",
+        description="Leave days with faults of the feed out of retraining, and of runs by hand: "
+        "missing values, a stale column, a changed unit, a duplicated day, flipped labels, "
+        "labels of other rows",
     )
 
     def list_active_reasons(self) -> list[str]:
@@ -220,6 +228,7 @@ class RetrainConfig(ConfigSection):
         is_active_by_reason = {
             "performance_drop": self.on_performance_drop,
             "concept_drift": self.on_concept_drift,
+            "confirmed_drift": self.on_confirmed_drift,
             "incomplete_recovery": self.on_performance_drop,
             "drift": self.on_drift,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -42,6 +43,11 @@ class RunConfig(ConfigSection):
         "warm",
         description="warm: kernels are forked from a process that has imported the libraries; "
         "cold: ordinary kernels",
+    )
+    idle: Duration = Field(
+        timedelta(minutes=15),
+        description="Time without work after which the resident fork server ends, which keeps "
+        "imported libraries in memory for the next run; 0s: every run imports them again",
     )
     kernel_start_timeout: Duration = Field(
         timedelta(seconds=60), description="Maximum time for a kernel to start"
@@ -184,3 +190,11 @@ def order_stages(stages: dict[str, StageConfig]) -> list[str]:
     for name in stages:
         add_stage(name, ())
     return ordered
+
+
+def format_rerun_command(stages: Mapping[str, StageConfig], artifact: str) -> str:
+    """Return the command that writes an artifact again, from the stage that declares it."""
+    for stage, config in stages.items():
+        if artifact in config.writes:
+            return f"mlops run --from {stage} --force"
+    return "mlops run --force"

@@ -7,16 +7,23 @@ It is fitted once per window and used three times: its ROC-AUC is the test of jo
 Every row is predicted by a classifier that was fitted without it. Where both sides have several
 days, whole days are left out: a classifier that knows a day from its other rows recognizes it, and
 would tell any two samples of days apart.
+
+The classifiers are gradient-boosted trees over the features and over products of pairs of features
+whose dependence has changed (``feature_pairs``), which are selected without the rows left out too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.threads import limit_threads
 from mlops_kit.stages.monitor.feature_matrix import FeatureEncoder, fit_feature_encoder
+from mlops_kit.stages.monitor.feature_pairs import FeaturePairs, select_feature_pairs
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
 
 FOLDS = 3
 MIN_DOMAIN_ROWS = 200  # on either side, to fit a classifier
@@ -40,6 +47,13 @@ class DomainRows(NamedTuple):
     folds: np.ndarray
 
 
+class FoldClassifier(NamedTuple):
+    """The classifier of one fold: trees over the features and the products of some pairs."""
+
+    pairs: FeaturePairs
+    trees: HistGradientBoostingClassifier
+
+
 class DomainClassifier(NamedTuple):
     """What a window's domain classifiers predict.
 
@@ -57,7 +71,7 @@ class DomainClassifier(NamedTuple):
         The same of all rows of the reference, fitted or not.
     has_day_folds : bool
         Whether whole days were left out.
-    classifiers : list
+    classifiers : list of FoldClassifier
         The classifier of each fold.
     """
 
@@ -68,7 +82,7 @@ class DomainClassifier(NamedTuple):
     probability: np.ndarray
     reference_probability: np.ndarray
     has_day_folds: bool
-    classifiers: list[object]
+    classifiers: list[FoldClassifier]
 
     @property
     def is_window(self) -> np.ndarray:
@@ -189,30 +203,33 @@ def _fit_classifier(
     is_window: np.ndarray,
     is_categorical: np.ndarray,
     seed: int,
-) -> object:
-    """Fit gradient-boosted trees."""
+) -> FoldClassifier:
+    """Fit gradient-boosted trees to the features and the products of some pairs of them."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    classifier = HistGradientBoostingClassifier(
+    pairs = select_feature_pairs(features, is_window, is_categorical)
+    is_code = np.append(is_categorical, np.zeros(len(pairs.first), dtype=bool))
+    trees = HistGradientBoostingClassifier(
         learning_rate=0.1,
         max_iter=40,
         max_leaf_nodes=8,
         min_samples_leaf=50,
         l2_regularization=1.0,
         early_stopping=False,
-        categorical_features=is_categorical,
+        categorical_features=is_code,
         random_state=seed,
     )
     with limit_threads(1):  # more threads are slower on so few rows
-        return classifier.fit(features, is_window)
+        trees.fit(pairs.add_products(features), is_window)
+    return FoldClassifier(pairs, trees)
 
 
-def _predict(classifier: object, features: np.ndarray) -> np.ndarray:
+def _predict(classifier: FoldClassifier, features: np.ndarray) -> np.ndarray:
     """Predict the probability that a row is of the window."""
     if not len(features):
         return np.empty(0)
     with limit_threads(1):
-        probability = classifier.predict_proba(features)[:, 1]  # type: ignore[attr-defined]
+        probability = classifier.trees.predict_proba(classifier.pairs.add_products(features))[:, 1]
     return np.asarray(np.clip(probability, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY))
 
 

@@ -37,6 +37,7 @@ from mlops_kit.stages.monitor.limits import compute_bound
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import (
     CONCEPT_DRIFT_CHECK,
+    CONFIRMED_DRIFT_CHECK,
     OUTSIDE_SUPPORT_COLUMN,
     REALIZED_PERFORMANCE_CHECK,
     DriftStatus,
@@ -46,20 +47,26 @@ RECENT_WINDOWS = 3  # windows among which a drift has to persist
 ROLLBACK_SIGNAL = "rollback"
 REINSTATEMENT_SIGNAL = "reinstatement"
 PROMOTION_STOP_SIGNAL = "promotion_stopped"
+DRIFT_SIGNAL = "drift"
 FEED_FAULT_SIGNAL = "feed_fault"
+# Drift with its estimated cost, and drift whose cost the labels prove: one of them is open at most.
+_DRIFT_SIGNALS = frozenset({DRIFT_SIGNAL, CONFIRMED_DRIFT_CHECK})
 # Incidents that end when the realized performance is back at its reference.
 PERFORMANCE_SIGNALS = frozenset(
     {
         REALIZED_PERFORMANCE_CHECK,
         CONCEPT_DRIFT_CHECK,
+        CONFIRMED_DRIFT_CHECK,
         ROLLBACK_SIGNAL,
         REINSTATEMENT_SIGNAL,
     }
 )
+_CRITICAL_CHECKS = frozenset({CONCEPT_DRIFT_CHECK, CONFIRMED_DRIFT_CHECK})
 _MAX_LISTED_COLUMNS = 3
 _TITLE_BY_CHECK = {
     REALIZED_PERFORMANCE_CHECK: "Performance below its reference",
     CONCEPT_DRIFT_CHECK: "Concept drift",
+    CONFIRMED_DRIFT_CHECK: "Drift costs performance",
     "schema": "The columns changed",
 }
 
@@ -157,7 +164,7 @@ def detect_costly_drift(
     title = _make_drift_title(ranked["column"].tolist())
     if ranked.empty and is_costly_jointly and not has_dropped:
         title = "The features have drifted jointly"
-    return [IncidentSignal("drift", severity, title, sentence)]
+    return [IncidentSignal(DRIFT_SIGNAL, severity, title, sentence)]
 
 
 def _is_costly_joint_drift(windows: Sequence[MonitoredWindow], config: ProjectConfig) -> bool:
@@ -296,7 +303,7 @@ def detect_proven_failures(verdicts: Iterable[Verdict]) -> list[IncidentSignal]:
         if verdict.check not in _TITLE_BY_CHECK or verdict.outcome != CheckOutcome.FAILED:
             continue
         severity = IncidentSeverity.WARNING
-        if verdict.is_blocking or verdict.check == CONCEPT_DRIFT_CHECK:
+        if verdict.is_blocking or verdict.check in _CRITICAL_CHECKS:
             severity = IncidentSeverity.CRITICAL
         title = _TITLE_BY_CHECK[verdict.check]
         signals.append(IncidentSignal(verdict.check, severity, title, verdict.sentence))
@@ -352,6 +359,8 @@ def update_incidents(
         incident = open_incidents.get(signal.name)
         if incident is not None:
             _update_incident(incident, signal, timestamp)
+            continue
+        if signal.name in _DRIFT_SIGNALS and not _DRIFT_SIGNALS.isdisjoint(open_incidents):
             continue
         transaction.add(_make_incident(config.name, signal, timestamp))
         severity = IncidentSeverity(signal.severity)

@@ -107,11 +107,13 @@ def _measure_changes(
     current_total = float(current.sum())
     if not reference_total or not current_total:
         return [RateChange(math.nan, math.nan, 1.0)] * selected.shape[1]
+    reference_rows = reference.sum(axis=0) @ selected
+    current_rows = current.sum(axis=0) @ selected
+    if not reference_rows.any() and not current_rows.any():
+        return [RateChange(0.0, 0.0, 1.0)] * selected.shape[1]
     effects = estimate_design_effects(reference, current, selected)
     effective_reference = reference_total / effects.reference
     effective_current = current_total / effects.current
-    reference_rows = reference.sum(axis=0) @ selected
-    current_rows = current.sum(axis=0) @ selected
     p_values = compute_rate_p_values(
         reference_rows / effects.reference,
         current_rows / effects.current,

@@ -44,6 +44,7 @@ PERFORMANCE_REASONS = frozenset({"performance_drop", "concept_drift", RECOVERY_R
 _REASON_TITLES = {
     "performance_drop": "a proven performance drop",
     "concept_drift": "concept drift",
+    "confirmed_drift": "confirmed drift",
     RECOVERY_REASON: "an incomplete recovery",
     "drift": "drift alone",
     "drift_cost": "costly drift",

@@ -19,6 +19,7 @@ from mlops_kit.stages.retrain.policy import (
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import (
     CONCEPT_DRIFT_CHECK,
+    CONFIRMED_DRIFT_CHECK,
     REALIZED_PERFORMANCE_CHECK,
     DriftStatus,
     upgrade_monitoring_table,
@@ -71,6 +72,17 @@ def retrain_on_concept_drift(evidence: RetrainingEvidence) -> str:
     if not evidence.counts_as_reason("concept_drift", is_on) or not evidence.is_drop_confirmed:
         return ""
     return evidence.get_failure_sentence(CONCEPT_DRIFT_CHECK)
+
+
+@register_retraining_rule("confirmed_drift", RuleRole.REASON, "retrain.on_confirmed_drift")
+def retrain_on_confirmed_drift(evidence: RetrainingEvidence) -> str:
+    """Retrain on drift that is estimated to cost performance, if the labels prove the loss.
+
+    One window is enough: drift, its estimated cost and the labels agree.
+    """
+    if not evidence.counts_as_reason("confirmed_drift", evidence.config.retrain.on_confirmed_drift):
+        return ""
+    return evidence.get_failure_sentence(CONFIRMED_DRIFT_CHECK)
 
 
 @register_retraining_rule(RECOVERY_REASON, RuleRole.REASON, "retrain.on_performance_drop")

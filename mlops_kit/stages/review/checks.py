@@ -27,6 +27,7 @@ from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Interval, Verdict, Verdicts
 from mlops_kit.core.tasks import TASKS
+from mlops_kit.project.config.pipeline import format_rerun_command
 from mlops_kit.stages.review.champion_comparison import (
     DifferenceOutcome,
     classify_difference,
@@ -232,7 +233,7 @@ def check_better_than_baseline(evidence: ReviewEvidence) -> Verdict:
         return make_verdict(
             CheckOutcome.CANNOT_TELL,
             "No baseline could be scored on the held-out rows.",
-            hint="mlops run --from train",
+            hint=format_rerun_command(evidence.config.stages, "held_out_scores"),
         )
     best_baseline = min(gains, key=lambda name: gains[name].value or 0.0)
     compared_baseline = best_baseline

@@ -23,6 +23,7 @@ from mlops_kit.data.splitters import (
     get_sampling_design,
     get_validation_scheme,
 )
+from mlops_kit.project.config.pipeline import format_rerun_command
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.review.calibration import compute_calibration_curve, find_bins_outside
 from mlops_kit.stats import bootstrap, metrics
@@ -74,7 +75,7 @@ class ChampionComparison(NamedTuple):
     version: str = ""
 
 
-NO_CHAMPION = ChampionComparison(None, "There is no champion yet.")
+NO_CHAMPION = ChampionComparison(None, "There was no champion to compare with.")
 
 
 class CalibrationBins(NamedTuple):
@@ -167,7 +168,7 @@ def join_scores_to_features(
         raise KitError(
             f"{missing_rows:,} scored rows are not in the feature table",
             "scores of rows of this feature table",
-            "mlops run --from train",
+            format_rerun_command(config.stages, "held_out_scores"),
         )
     return joined.drop(columns="_merge")
 

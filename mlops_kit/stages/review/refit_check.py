@@ -14,7 +14,10 @@ fits them better, and the evaluation model is worse on them than earlier models 
 a refit fails
 
 1. if it hardly fits the held-out rows better: its gain is below a fifth of the smallest gain of a
-   reference refit, and the upper end of its interval is below half of that gain;
+   reference refit, and the upper end of its interval is below half of that gain by more than half a
+   percent of the loss. A model with few parameters that is fitted on thousands of rows gains less
+   than that from having seen some of them, and the reference refits, which have fewer rows, gain
+   more: such gains do not show which rows a model was fitted on, but its scores do;
 2. or if its scores differ more than those of any reference refit, and its gain is below half of
    the smallest gain of these;
 3. or if its scores differ more than three times as much, although the evaluation model is as good
@@ -43,6 +46,7 @@ _MIN_DISAGREEMENT = 0.001  # 1 - correlation; below it two models are the same i
 # Shares of the smallest gain of a reference refit.
 _MIN_GAIN_SHARE = 0.2
 _MIN_GAIN_BOUND_SHARE = 0.5  # of the upper end of the interval of the gain
+_NEGLIGIBLE_GAIN = 0.005  # a share of the loss; by less than that no gain is too small
 _MIN_EXPLAINING_SHARE = 0.5  # with as much a larger disagreement is explained
 # Without a break, no gain explains a disagreement of so many times the largest one of a refit.
 _MAX_EXPLAINED_DISAGREEMENT = 3.0
@@ -179,7 +183,8 @@ def is_fitted_too_badly(agreement: RefitAgreement, limits: RefitLimits) -> bool:
     if gain is None or gain.value is None or gain.high is None:
         return gain is None and agreement.correlation == 0
     is_small = gain.value < _MIN_GAIN_SHARE * limits.reference_gain
-    return is_small and gain.high < _MIN_GAIN_BOUND_SHARE * limits.reference_gain
+    min_bound = _MIN_GAIN_BOUND_SHARE * limits.reference_gain - _NEGLIGIBLE_GAIN
+    return is_small and gain.high < min_bound
 
 
 def _explains_difference(agreement: RefitAgreement, limits: RefitLimits) -> bool:

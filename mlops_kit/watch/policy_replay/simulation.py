@@ -22,7 +22,11 @@ from mlops_kit.stages.retrain.policy import (
     RetrainingDecision,
     RuleRole,
 )
-from mlops_kit.stats.monitoring_tables import CONCEPT_DRIFT_CHECK, REALIZED_PERFORMANCE_CHECK
+from mlops_kit.stats.monitoring_tables import (
+    CONCEPT_DRIFT_CHECK,
+    CONFIRMED_DRIFT_CHECK,
+    REALIZED_PERFORMANCE_CHECK,
+)
 from mlops_kit.stats.paired_gains import PairedGain
 from mlops_kit.watch.change_detection import (
     MAX_CHANGE_PERIOD,
@@ -46,7 +50,11 @@ from mlops_kit.watch.policy_replay.store import ReplayStore
 from mlops_kit.watch.predecessor import MIN_LABELED_SHARE
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance, is_drop_growing
 
-_PERFORMANCE_CHECKS = (REALIZED_PERFORMANCE_CHECK, CONCEPT_DRIFT_CHECK)
+_PERFORMANCE_CHECKS = (
+    REALIZED_PERFORMANCE_CHECK,
+    CONCEPT_DRIFT_CHECK,
+    CONFIRMED_DRIFT_CHECK,
+)
 _MAX_ROLLBACKS_IN_A_ROW = 2
 _DUE_LATER_REASON = "A later window is evaluated in the same pass, and decides."
 

@@ -301,7 +301,7 @@ def expire_limits_once_reached(home: Path) -> FindExceededLimit:
 
 def list_kernel_processes() -> list[psutil.Process]:
     """The processes below the fork server."""
-    return chains.list_process_tree(kernel_pool.get_fork_server().process.pid)[1:]
+    return chains.list_process_tree(kernel_pool.get_fork_server().pid)[1:]
 
 
 def list_remaining_processes(home: Path) -> list[Any]:

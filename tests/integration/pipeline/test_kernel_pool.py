@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from nbformat.v4 import new_notebook
 
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.extras import MissingExtraError
-from mlops_kit.pipeline import kernel_pool, papermill_engine
+from mlops_kit.pipeline import kernel_pool, papermill_engine, preloaded_modules
 from mlops_kit.pipeline.fork_server import ChildRequest
 from mlops_kit.project import loader
 from tests.support import chains
@@ -233,7 +234,7 @@ def test_four_kernels_start_at_once(fork_server: kernel_pool.ForkServer, tmp_pat
     with ThreadPoolExecutor(4) as pool:
         printed = [*pool.map(lambda n: execute_cells(tmp_path / str(n), f"print({n})"), range(8))]
     assert printed == [[str(n)] for n in range(8)]
-    assert chains.list_process_tree(fork_server.process.pid)[1:] == []
+    assert chains.list_process_tree(fork_server.pid)[1:] == []
 
 
 START_DAEMONS = """
@@ -256,7 +257,7 @@ from mlops_kit.pipeline import kernel_pool
 from mlops_kit.pipeline.fork_server import ChildRequest
 request = ChildRequest({folder!r}, {{}}, 'log', call='time:sleep', args=[60], answer='a')
 server = kernel_pool.get_fork_server()
-print(server.start_child(request).pid, server.process.pid, flush=True)
+print(server.start_child(request).pid, server.pid, flush=True)
 time.sleep(60)
 """
 
@@ -286,7 +287,7 @@ def test_ended_fork_server_is_reported(tmp_path: Path) -> None:
         answer=str(tmp_path / "a"),
     )
     child = server.start_child(request)
-    server.process.kill()
+    os.kill(server.pid, signal.SIGKILL)
     assert child.wait(60) == -9
     with pytest.raises(RunFailedError, match="has ended"):
         server.start_child(request)
@@ -298,7 +299,7 @@ def test_modules_of_the_notebooks_are_preloaded_but_not_those_of_the_project(
     (tmp_path / "mine.py").touch()
     cells = ["import mine, json\nfrom csv import reader", "%matplotlib inline\nimport uuid"]
     chains.write_project(tmp_path, {"one": ("writes: [one]", cells)})
-    modules = kernel_pool.list_modules_to_preload(loader.load_project(tmp_path), ["one"])
+    modules = preloaded_modules.list_modules_to_preload(loader.load_project(tmp_path), ["one"])
     assert modules[:2] == ["json", "csv"]
     assert not {"mine", "uuid"} & set(modules)
     assert "mlops_kit.stages.stage" in modules

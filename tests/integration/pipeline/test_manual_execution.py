@@ -14,6 +14,7 @@ from mlops_kit.core import files
 from mlops_kit.core.errors import KitError
 from mlops_kit.pipeline import accept, plan, runner
 from mlops_kit.project import artifacts, loader, run_folder, run_manifest
+from mlops_kit.registry.store import connect_mlflow
 from tests.support.pipeline_fixtures import write_notebook
 
 RunTiny = Callable[..., dict[str, Any]]
@@ -74,7 +75,20 @@ def test_stage_run_in_order_by_hand_is_taken_over(tiny: Path, run_tiny: RunTiny)
     }
     assert made.stages["third"].status == "succeeded"
     assert (folder / "notebooks" / "second.html").exists()
+    assert entry.was_run_by_hand
+    assert not made.stages["first"].was_run_by_hand
+    assert set(made.mlflow) == {"run", "second", "third"}
+    with connect_mlflow(loader.load_project(tiny)) as client:
+        logged_run = client.get_run(made.mlflow["second"])
+    assert logged_run.info.status == "FINISHED"
+    assert logged_run.data.metrics == {"total": 7}
+    assert logged_run.data.params == {"k": "1"}
+    assert logged_run.data.tags["run_by_hand"] == "True"
+    assert logged_run.data.tags["mlflow.parentRunId"] == made.mlflow["run"]
     assert run_tiny().is_up_to_date
+    later = run_tiny(third={"seed": 1})
+    assert not later.stages["second"].was_run_by_hand
+    assert set(later.mlflow) == {"run", "third"}
 
 
 @pytest.mark.filterwarnings("ignore")

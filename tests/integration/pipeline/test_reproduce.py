@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -87,7 +88,7 @@ def run_git(home: Path, *words: str) -> str:
 
 
 READ_EVERYTHING = """\
-data = int(open('data.csv').read())
+data = int(open('data.csv').read()) + int(open('../outside.csv').read())
 parts = [ord(path.read_text()) for path in sorted(Path('parts').iterdir())]
 stage.write('numbers', {'a': [*helper.A, data, *parts]})"""
 
@@ -97,6 +98,7 @@ def committed(tiny: Path) -> Path:
     """The tiny project under git; its first stage reads a module, a file and a folder."""
     (tiny / "helper.py").write_text("A = [1, 2, 3]\n")
     (tiny / "data.csv").write_text("4\n")
+    (tiny.parent / "outside.csv").write_text("5\n")
     (tiny / "parts").mkdir()
     for name in "ab":
         (tiny / "parts" / f"{name}.txt").write_text(name)
@@ -129,11 +131,17 @@ def test_run_is_reproduced_after_code_and_data_have_changed(
     (committed / "data.csv").write_text("9\n")
     (committed / "parts" / "a.txt").write_text("another")
     (committed / "parts" / "b.txt").unlink()
+    outside = committed.parent / "outside.csv"
+    outside.write_text("7\n")
     write_notebook(committed, "third", "raise ValueError('broken since')")
     project = loader.load_project(committed)
     reproduction = reproduce.reproduce_run(project, folder, ignore_progress)
     assert reproduction.is_identical
-    assert reproduction.environment_changes == []
+    # The file outside the project is read from a copy, since the notebook names it relatively.
+    (change,) = reproduction.environment_changes
+    outside_hash = hashlib.sha256(b"5\n").hexdigest()
+    copy = object_store.get_object_path(project, outside_hash)
+    assert change == f"`{outside}` outside the project changed (copy of it as it was: {copy})"
     assert "identical" in reproduction.sentence
     identical = {(output.stage, output.name) for output in reproduction.outputs if output.is_same}
     assert identical >= {
@@ -165,11 +173,17 @@ def test_first_difference_of_a_reproduction_is_named() -> None:
         "Run old was executed again: 1 of 2 artifacts and numbers are identical; "
         "first.numbers is the first that differs."
     )
+    failed = reproduce.Reproduction(
+        "old", "new", [], [OutputComparison("first", "", False, "was not executed again")]
+    )
+    assert failed.sentence.endswith("are identical; first was not executed again.")
     marks = [line.split()[0] for line in reproduction.text.splitlines()[:-1]]
     assert marks == ["◆", "▲", "●", "○"]
 
 
-def test_changes_of_the_environment_are_named(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_of_the_environment_are_named(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MODE", "b")
     unchanged_hash = files.hash_file(Path(lazy.__file__))
     dependencies = StageDependencies(
@@ -181,6 +195,14 @@ def test_changes_of_the_environment_are_named(tiny: Path, monkeypatch: pytest.Mo
         python="2.7",
         env={"MODE": "x"},
     )
+    (tmp_path / "rates.csv").write_text("1")
+    (tmp_path / "new.csv").write_text("1")
+    dependencies.files = {
+        "data.csv": 64 * "1",  # of the project: it is restored
+        str(tmp_path / "rates.csv"): 64 * "2",
+        str(tmp_path / "lost.csv"): 64 * "3",
+        str(tmp_path / "new.csv"): "gone",
+    }
     project = loader.load_project(tiny)
     changes = list(reproduce.list_environment_changes(project, dependencies))
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -190,4 +212,7 @@ def test_changes_of_the_environment_are_named(tiny: Path, monkeypatch: pytest.Mo
         "`mlops_kit/client.py` of the installed package changed",
         f"Python 2.7 → {python}",
         "environment variable MODE",
+        f"`{tmp_path}/rates.csv` outside the project changed (no copy of it was stored)",
+        f"`{tmp_path}/lost.csv` outside the project is gone (no copy of it was stored)",
+        f"`{tmp_path}/new.csv` outside the project exists now",
     ]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
@@ -120,20 +121,29 @@ def test_early_labels_that_are_biased_roll_nothing_back(
     assert get_champion(copy) == "2"
 
 
+def write_returning_concept(copy: loader.Project, labels: np.ndarray) -> None:
+    """Write labels of another concept from 31 January to 9 February, with a version that knows it.
+
+    Before and afterwards the labels are those that version 1 knows.
+    """
+    rows = watched.make_rows()
+    is_inverted = (rows["at"] >= "2024-02-10").to_numpy()
+    rows.loc[is_inverted, "y"] = 1 - rows.loc[is_inverted, "y"]
+    is_other = rows["at"].between("2024-01-31", "2024-02-09 23:59").to_numpy()
+    rows.loc[is_other, "y"] = labels[is_other]
+    rows.to_csv(copy.root / "t.csv", index=False)
+    _, model = versions.load_champion(copy)
+    other = clone(model).fit(rows.loc[is_other, watched.FEATURES], rows.loc[is_other, "y"])
+    watched.register_next_version(copy, other, "2024-01-31 00:00:00+00:00")
+
+
 @pytest.mark.slow
 def test_earlier_version_serves_again_when_its_concept_returns(
     project: loader.Project, tmp_path: Path
 ) -> None:
     copy = loader.load_project(shutil.copytree(project.root, tmp_path / "returning"))
-    rows = watched.make_rows()
-    is_other = rows["at"].between("2024-01-31", "2024-02-09 23:59").to_numpy()
-    rows.loc[is_other, "y"] = 1 - rows.loc[is_other, "y"]
-    is_later = (rows["at"] >= "2024-02-10").to_numpy()
-    rows.loc[is_later, "y"] = 1 - rows.loc[is_later, "y"]  # the concept of version 1 returns
-    rows.to_csv(copy.root / "t.csv", index=False)
-    _, model = versions.load_champion(copy)
-    inverted = clone(model).fit(rows[watched.FEATURES], (rows["a"] < 0).astype(int))
-    watched.register_next_version(copy, inverted, "2024-01-31 00:00:00+00:00")
+    follows_b = watched.make_rows()["b"] + 0.3 * np.random.default_rng(1).normal(size=2400) > 0
+    write_returning_concept(copy, follows_b.to_numpy(int))
     replay_until(copy, "2024-02-13")
     assert get_champion(copy) == "2"  # the labels of two days are known
     replay_until(copy, "2024-02-15")
@@ -147,6 +157,27 @@ def test_earlier_version_serves_again_when_its_concept_returns(
     assert "on 2024-02-10" in incident.message
     assert "version 2 is worse than version 1: gain in ROC-AUC -0." in incident.message
     assert find_incident(copy, incidents.ROLLBACK_SIGNAL) is None
+    assert find_incident(copy, incidents.FEED_FAULT_SIGNAL) is None
+
+
+@pytest.mark.slow
+def test_flipped_labels_reinstate_no_version_before_they_last_for_a_window(
+    project: loader.Project, tmp_path: Path
+) -> None:
+    copy = loader.load_project(shutil.copytree(project.root, tmp_path / "flipped"))
+    original = watched.make_rows()["y"].to_numpy(int)
+    write_returning_concept(copy, 1 - original)  # version 2 knows the opposite of version 1
+    replay_until(copy, "2024-02-18")  # the labels of seven days are known
+    assert get_champion(copy) == "2"
+    incident = find_incident(copy, incidents.FEED_FAULT_SIGNAL)
+    assert incident is not None
+    assert "2024-02-10 to 2024-02-16, flipped labels" in incident.message
+    assert incident.closed_at is None
+    replay_until(copy, "2024-02-20")  # labels of the next window say that it is a concept
+    assert get_champion(copy) == "1"
+    incident = find_incident(copy, incidents.FEED_FAULT_SIGNAL)
+    assert incident is not None
+    assert incident.closed_at is not None
 
 
 def test_worse_versions_are_rolled_back_and_two_stop_automatic_promotion(

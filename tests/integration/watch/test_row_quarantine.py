@@ -1,4 +1,4 @@
-"""Days with faults are named in an incident and left out of a retraining."""
+"""Days with faults are named in an incident and left out of a retraining, also one by hand."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from mlops_kit.data import source
 from mlops_kit.data.splits import split_rows
+from mlops_kit.db.day_quarantine import leave_out_quarantined_days
 from mlops_kit.db.tables import IncidentRecord
 from mlops_kit.project import loader
 from mlops_kit.stages.monitor.incidents import FEED_FAULT_SIGNAL
@@ -84,9 +85,10 @@ def test_day_with_a_fault_is_named_and_left_out_until_it_is_corrected(
     assert incident.signal == FEED_FAULT_SIGNAL
     assert f"{FAULTY_DAY}, {words}" in incident.message
 
-    run_project = project.with_values(
-        "the watch", as_of="2024-02-20", until="2024-02-20", **settings
-    )
+    later = project.with_values("the test", as_of="2024-02-20", until="2024-02-20")
+    run_project, note = leave_out_quarantined_days(later)  # as `mlops run` by a person does
+    assert run_project.config == later.with_values("the watch", **settings).config
+    assert f"{words.partition(':')[0]} on {FAULTY_DAY}" in note
     table, parts = split_rows(
         source.read_source(run_project, run_project.config.to_utc(run_project.config.as_of)),
         run_project.config,
@@ -100,3 +102,4 @@ def test_day_with_a_fault_is_named_and_left_out_until_it_is_corrected(
     assert check_rows(project) == {}
     (incident,) = watched.list_records(project, IncidentRecord)
     assert incident.close_reason == "no day has a fault as of 2024-02-20"
+    assert leave_out_quarantined_days(later) == (later, "")

@@ -412,6 +412,7 @@ def test_doctor_passes_in_a_valid_project(home: Path, mlops: RunCommand) -> None
         "● packages",
         "● extras",
         "● kernel",
+        "● fork server",
         "● mlops.yaml",
         "● plugins",
         "● notebooks",
@@ -431,7 +432,7 @@ def test_doctor_counts_the_problems(home: Path, mlops: RunCommand) -> None:
     (home / "t.csv").unlink()
     code, out, err = mlops("doctor", "--project", home)
     assert code == 1
-    assert "2 of 13 checks found a problem" in err
+    assert "2 of 14 checks found a problem" in err
     assert "▲ notebooks: 03_train.ipynb is not a notebook" in out
     assert "▲ source: source: 't.csv' does not exist" in out
 
@@ -524,6 +525,18 @@ def test_params_lists_types_values_and_limits(pipeline: Path, mlops: RunCommand)
         (["diff"], "there is no run to compare"),
         (["run", "--each", "first.q=1"], "'first.q' cannot differ between branches"),
         (["run", "--each", "first.k=1,9"], "first.k: 9 (-p) is out of its range"),
+        (["plan", "-p", "first"], "Hint: mlops params first lists the parameters of that stage"),
+        (["run", "--each", "first"], "Hint: --each seed=1,2,3"),
+        (["predict", "rows.csv"], "tiny has no model: its stages are first → second"),
+        (["serve"], "tiny has no model"),
+        (["watch", "--once"], "tiny has no model"),
+        (["approve", "--reason", "why"], "tiny has no model"),
+        (["reject", "--reason", "why"], "tiny has no model"),
+        (["rollback", "--reason", "why"], "tiny has no model"),
+        (["drift"], "tiny has no model"),
+        (["dashboard"], "tiny has no model"),
+        (["report"], "tiny has no model"),
+        (["replay", "--from", "2024-01-01", "--to", "2024-02-01"], "tiny has no model"),
     ],
 )
 def test_command_that_is_not_possible_is_refused(

@@ -75,7 +75,8 @@ def test_broken_plugin_explains_why_a_name_in_the_settings_is_unknown(home: Path
 
 
 def test_reason_to_retrain_that_never_applies_is_found(home: Path) -> None:
-    assert run_checks(home)["retraining"].sentence == "if any of: performance_drop, concept_drift"
+    sentence = "if any of: performance_drop, concept_drift, confirmed_drift, incomplete_recovery"
+    assert run_checks(home)["retraining"].sentence == sentence
     (home / "mlops.yaml").write_text(f"{CONFIG}retrain: {{when: {{any: [drift, age]}}}}\n")
     finding = run_checks(home)["retraining"]
     assert not finding.passed

@@ -86,6 +86,31 @@ def test_too_many_unreadable_rows_break_the_contract(tmp_path: Path) -> None:
     assert "20 of 200 rows (10%) would be quarantined" in report.sentence
 
 
+def test_rows_of_excluded_days_are_quarantined_but_do_not_break_the_contract(
+    tmp_path: Path,
+) -> None:
+    project = make_project(tmp_path, make_rows())
+    check(project)  # infers the contract
+    rows = []
+    for row in make_rows():
+        number, day, value, label = row.split(",")
+        is_faulty = day == "03/01/2024"
+        rows.append(f"{number},{day},{10_000 if is_faulty else value},{label}")
+    rows[50] = "50"  # cannot be read
+    project = make_project(tmp_path, rows)
+    report, _, quarantined = check(project)
+    faulty_rows = sum(",03/01/2024," in row for row in rows)
+    assert report.is_broken
+    assert f"{faulty_rows} of 199 rows" in report.sentence
+    excluded = project.with_values("the test", validation={"excluded_days": ["2024-01-03"]})
+    report, accepted, quarantined = check(excluded)
+    assert not report.is_broken
+    assert report.uncounted_rows == faulty_rows
+    assert len(quarantined) == report.quarantined_rows == faulty_rows + 1
+    assert len(accepted) == 199 - faulty_rows
+    assert f"{faulty_rows} quarantined rows are of excluded days" in " ".join(report.notes)
+
+
 def test_readable_source_changes_nothing(tmp_path: Path) -> None:
     report, accepted, quarantined = check(make_project(tmp_path, make_rows()))
     assert report.sentence == "All 200 rows satisfy the contract."

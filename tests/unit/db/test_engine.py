@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.data import labels
-from mlops_kit.db import approvals, engine, predictions, tables
+from mlops_kit.db import approvals, engine, location, predictions, tables
 from mlops_kit.db.engine import open_transaction
 from mlops_kit.db.tables import IncidentRecord, LabelRecord, PredictionRecord
 from mlops_kit.project import loader
@@ -217,7 +217,7 @@ def test_approval_written_by_an_earlier_version_is_read(tmp_path: Path) -> None:
     (tmp_path / "mlops.yaml").write_text(YAML + "database: sqlite:///old.db\n")
     project = loader.load_project(tmp_path)
     approvals.list_approvals(project)
-    engine.get_engine(*engine.resolve_database_url(project))
+    engine.get_engine(*location.resolve_database_url(project))
     with sqlite3.connect(tmp_path / "old.db") as old:
         old.execute(
             "INSERT INTO opinions (model, version, model_hash, evidence_hash, word, by, why, at) "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from nbformat.v4.nbjson import writes
 
 from mlops_kit.core import files
 from mlops_kit.core.results import Table
-from mlops_kit.pipeline.compare import outputs, records, rendering, runs, tables
+from mlops_kit.pipeline import object_store
+from mlops_kit.pipeline.compare import notebooks, outputs, records, rendering, runs, tables
 from mlops_kit.pipeline.compare.records import Difference
 from mlops_kit.project import artifacts, loader
 
@@ -127,6 +129,14 @@ def replace_artifact(run: Path, name: str, value: object, record: bool = False) 
     files.write_json(path, stage_record)
 
 
+def add_artifact(run: Path, artifact: artifacts.Artifact) -> None:
+    """Add an artifact to the record of a run."""
+    path = run / "stages" / "review.json"
+    stage_record = files.read_json(path)
+    stage_record["artifacts"][artifact.name] = artifact.model_dump()
+    files.write_json(path, stage_record)
+
+
 def read_table(run: Path, name: str) -> pd.DataFrame:
     return pd.read_parquet(run / "artifacts" / f"{name}.parquet")
 
@@ -165,13 +175,143 @@ def test_each_kind_of_difference_is_found(project: loader.Project) -> None:
     assert metric.explanation.startswith("worse by 0.4")
     assert metric.explanation.endswith("on the same rows, more than noise")
     diff = comparison.code_diffs["04_review"]
-    assert "-  x = 1" in diff
-    assert "+  x = 2" in diff
+    assert diff.splitlines() == ["code cell 2:", "@@ -1 +1 @@", "-x = 1", "+x = 2"]
     assert "k = 1" not in diff
     assert [figure.title for figure in comparison.figures] == ["review: Loss"]
     expected = "b compared with a: differences: 1 in metrics, 1 in parameters, 1 in settings"
     assert comparison.sentence.startswith(expected)
     assert "undecided: 1. rmse: worse by" in comparison.sentence
+
+
+def write_notebook(path: Path, *cells: str) -> Path:
+    files.write_text(path, writes(new_notebook(cells=[new_code_cell(cell) for cell in cells])))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (("a = 1\nb = 2", "c = 3"), []),
+        (
+            ("a = 1\nb = 3", "c = 3"),
+            ["code cell 1:", "@@ -1,2 +1,2 @@", " a = 1", "-b = 2", "+b = 3"],
+        ),
+        (("new = 0", "a = 1\nb = 2", "c = 3"), ["new code cell 1:", "@@ -0,0 +1 @@", "+new = 0"]),
+        (("c = 3",), ["removed code cell 1:", "@@ -1,2 +0,0 @@", "-a = 1", "-b = 2"]),
+        (
+            ("a = 1", "b = 2", "c = 3"),
+            ["code cells 1 to 2, before: code cell 1:", "@@ -1,2 +1,3 @@", " a = 1", "+", " b = 2"],
+        ),
+    ],
+)
+def test_changed_cells_are_shown_as_lines(
+    tmp_path: Path, cells: tuple[str, ...], expected: list[str]
+) -> None:
+    old = write_notebook(tmp_path / "old.ipynb", "a = 1\nb = 2", "c = 3")
+    new = write_notebook(tmp_path / "new.ipynb", *cells)
+    assert notebooks.diff_code_cells(old, new).splitlines() == expected
+
+
+def store_source_file(project: loader.Project, text: str) -> str:
+    """Store a file as a run does; return the hash of its content."""
+    content_hash = hashlib.sha256(text.encode()).hexdigest()
+    files.write_text(object_store.get_object_path(project, content_hash), text)
+    return content_hash
+
+
+def test_changed_modules_are_shown_as_lines(project: loader.Project) -> None:
+    old = write_run(project.root, "a")
+    new = write_run(project.root, "b")
+    old_hash = store_source_file(project, "def double(x):\n    return 2 * x\n")
+    new_hash = store_source_file(project, "def double(x):\n    return x + x\n")
+    data_hash = store_source_file(project, "1,2\n")
+    package_hash = store_source_file(project, "pass\n")
+    update_dependencies(
+        old,
+        modules={"own.py": {"hash": old_hash}, "mlops_kit/client.py": {"hash": old_hash}},
+        files={"data.csv": old_hash, "rules.yaml": old_hash, "lost.py": 64 * "0"},
+    )
+    update_dependencies(
+        new,
+        modules={
+            "own.py": {"hash": new_hash},
+            "added.py": {"hash": package_hash},
+            "mlops_kit/client.py": {"hash": package_hash},
+        },
+        files={"data.csv": data_hash, "rules.yaml": old_hash, "lost.py": 64 * "1"},
+    )
+    comparison = runs.compare_runs(project, old, new)
+    assert set(comparison.code_diffs) == {"own.py", "added.py"}
+    assert comparison.code_diffs["own.py"].splitlines() == [
+        "@@ -1,2 +1,2 @@",
+        " def double(x):",
+        "-    return 2 * x",
+        "+    return x + x",
+    ]
+    code = get_rows(comparison, "code")
+    assert code["own.py"].explanation == "2 lines"
+    assert code["added.py"].explanation == "1 line"
+
+
+def compare_json(project: loader.Project, old_value: object, new_value: object) -> dict[str, Any]:
+    """The rows of an artifact with these values."""
+    old = write_run(project.root, "a")
+    new = write_run(project.root, "b")
+    replace_artifact(old, "summary", old_value)
+    replace_artifact(new, "summary", new_value)
+    return get_rows(runs.compare_runs(project, old, new), "JSON artifacts")
+
+
+def test_json_artifacts_are_compared_value_by_value(project: loader.Project) -> None:
+    old_value = {"rows": 3, "means": {"north": 1.5, "a b": None}, "labels": ["a", "1"], "gone": []}
+    new_value = {"rows": 2, "means": {"north": 1.5, "a b": True}, "labels": ["a", 1, {"x": 2}]}
+    rows = compare_json(project, old_value, new_value)
+    shown = {
+        name: (row.old, row.new, str(row.difference), row.explanation) for name, row in rows.items()
+    }
+    assert shown == {
+        "summary.rows": ("3", "2", "cannot tell", "difference -1"),
+        'summary.means["a b"]': ("null", "true", "differs", ""),
+        "summary.labels[1]": ('"1"', "1", "differs", ""),
+        "summary.labels[2]": ("not there", '{"x": 2}', "differs", ""),
+        "summary.gone": ("[]", "not there", "differs", ""),
+    }
+
+
+def test_json_artifact_that_one_run_lacks_is_shown(project: loader.Project) -> None:
+    rows = compare_json(project, None, {"rows": 3})
+    assert rows["summary"].old == "not there"
+    comparison = runs.compare_runs(project, *sorted((project.root / "reports").iterdir()))
+    assert "<h2>JSON artifacts</h2>" in rendering.render_comparison_page(comparison)
+    assert rows["summary"].new.endswith(" bytes")
+
+
+def test_table_in_a_json_artifact_is_compared_by_row_and_column(project: loader.Project) -> None:
+    rows = compare_json(project, build_metrics(1.0, 0.0, 2.0), build_metrics(1.5, 0.0, 2.0))
+    assert list(rows) == ["summary.data[0].value"]
+    assert rows["summary.data[0].value"].explanation == "difference 0.500"
+
+
+def test_many_changed_values_are_counted(project: loader.Project) -> None:
+    rows = compare_json(project, {"a": list(range(100))}, {"a": list(range(1, 101))})
+    assert len(rows) == 21
+    assert rows["summary: other values"].explanation == "80 more"
+
+
+def test_json_file_of_the_project_is_compared_value_by_value(project: loader.Project) -> None:
+    old = write_run(project.root, "a")
+    new = write_run(project.root, "b")
+    for run, text in ((old, '{"n": 1}'), (new, '{"n": 4}')):
+        files.write_text(project.root / "counts.json", text)
+        artifact = artifacts.copy_file_artifact(
+            run, "review", "counts.json", project.root / "counts.json"
+        )
+        add_artifact(run, artifact)
+    rows = get_rows(runs.compare_runs(project, old, new), "JSON artifacts")
+    assert rows["counts.json.n"].explanation == "difference 3"
+    files.write_text(new / "artifacts" / "counts.json", "not JSON")
+    rows = get_rows(runs.compare_runs(project, old, new), "JSON artifacts")
+    assert "cannot be read as JSON" in rows["counts.json"].explanation
 
 
 def test_noise_is_not_called_a_difference(project: loader.Project) -> None:

@@ -175,7 +175,7 @@ def test_packages_are_installed_from_what_the_project_has(
     files: list[str], command: str, project: loader.Project
 ) -> None:
     for name in files:
-        (project.root / name).write_text("pandas==2.3.3\n")
+        (project.root / name).write_text("# no packages\n")  # valid in each of the files
     commands = export.list_install_commands(project)
     assert commands[:2] == [PACKAGE_COMMAND, command]
 
@@ -227,6 +227,23 @@ def test_package_that_a_file_only_mentions_is_not_listed(
     without_setting = project.with_values("the test", package="")
     with pytest.raises(KitError, match=f"{re.escape(file)} does not list it"):
         export.list_install_commands(without_setting)
+
+
+@pytest.mark.parametrize("package", ["", "mlops-kit[all]==0.1.0"])
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("requirements.txt", "mlops-kit[all] @ file:///home/ada/mlops-kit\n"),
+        ("pyproject.toml", '[project]\ndependencies = ["mlops-kit @ git+file:///kit@1f"]\n'),
+    ],
+)
+def test_package_of_this_machine_is_not_exported(
+    package: str, file: str, text: str, project: loader.Project
+) -> None:
+    (project.root / file).write_text(text)
+    with pytest.raises(KitError, match="installs mlops-kit from this machine") as error:
+        export.list_install_commands(project.with_values("the test", package=package))
+    assert "mlops update" in (error.value.hint or "")
 
 
 def test_damaged_list_of_packages_is_an_error(project: loader.Project) -> None:
@@ -296,6 +313,18 @@ def test_cron_commands_run_in_the_project_whatever_its_folder_is_called(
         subprocess.run(["/bin/sh", "-c", script], cwd="/", check=True)
     log = (project.root / ".mlops" / "cron.log").read_text()
     assert log == f"{project.root} k y\n" * 2
+    (project.root / ".mlops" / "secrets.env").unlink()  # the command itself says what it lacks
+    subprocess.run(["/bin/sh", "-c", script], cwd="/", check=True)
+    log = (project.root / ".mlops" / "cron.log").read_text()
+    assert log.endswith(f"{project.root} value-of-api_key\n")
+
+
+def test_cron_says_what_precedes_the_first_pass(project: loader.Project) -> None:
+    assert '#   mlops run\n#   mlops approve --reason "why"\n' in export_text(project, "cron")
+    automatic = project.with_values("the test", approval="automatic")
+    text = export.export_schedule(automatic, "cron", force=True).read_text()
+    assert "#   mlops run\n" in text
+    assert "mlops approve" not in text
 
 
 def test_kubernetes_runs_endpoint_and_schedules_without_privileges(
@@ -368,6 +397,14 @@ def test_file_that_differs_is_overwritten_only_by_force(
         export.export_schedule(project, target, image="here/tiny:1")
     assert file.read_text() == "mine"
     assert export_text(project, target, force=True) == text
+
+
+def test_pull_request_without_an_earlier_run_is_no_failure(project: loader.Project) -> None:
+    workflow = yaml.safe_load(export.export_schedule(project, "github").read_text())
+    steps = {step["name"]: step for step in workflow["jobs"]["try"]["steps"] if "run" in step}
+    (comparison,) = [step["run"] for name, step in steps.items() if name.startswith("Compare")]
+    # `mlops diff` exits with 2 if there is only one run.
+    assert comparison.endswith("|| test $? -eq 2")
 
 
 def test_what_could_not_start_is_not_exported(project: loader.Project) -> None:

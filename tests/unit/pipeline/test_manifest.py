@@ -184,8 +184,15 @@ def test_run_in_another_container_is_running_elsewhere_until_its_lock_is_free(
         assert not manifest.mark_run_killed(tmp_path)
         with pytest.raises(KitError, match="being executed by another process"):
             manifest.lock_run(tmp_path).__enter__()
+        later = created.model_copy(update={"run": "later"})
+        (sentence,) = manifest.describe_other_runs(later, [tmp_path])
+        assert sentence.startswith(f"run {created.run} is running (elsewhere) at the same time: ")
+        assert list(manifest.describe_other_runs(created, [tmp_path])) == []
+        branch = later.model_copy(update={"branch": "seed=1"})
+        assert list(manifest.describe_other_runs(branch, [tmp_path])) == []
     assert manifest.mark_run_killed(tmp_path)
     assert read_manifest(tmp_path).status == "killed"
+    assert list(manifest.describe_other_runs(later, [tmp_path])) == []
 
 
 def test_run_on_another_machine_is_killed_when_its_heartbeat_stops(

@@ -231,6 +231,14 @@ def test_unknown_stage_error_suggests_nearest(home: Path) -> None:
     assert error.value.expected.startswith("'first'")
 
 
+def test_parameter_that_is_no_setting_is_left_to_the_notebook(home: Path) -> None:
+    with pytest.raises(
+        KitError, match=r"open_stage\('first', …\): limit is not a setting"
+    ) as error:
+        open_stage("first", seed=5, limit=3)
+    assert "leave a parameter of the notebook's own out" in (error.value.hint or "")
+
+
 def test_run_keeps_its_config_when_mlops_yaml_is_edited(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

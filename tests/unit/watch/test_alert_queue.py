@@ -250,3 +250,17 @@ def test_list_shows_alerts_incidents_and_mutes(project: Project) -> None:
     values = overview.to_json_dict()
     assert values["alerts"][0]["state"] == "waits to be sent"
     assert values["mutes"][0]["signal"] == "drift"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("drift", "confirmed_drift"), ("confirmed_drift", "drift")]
+)
+def test_drift_and_its_confirmation_are_one_incident(
+    project: Project, first: str, second: str
+) -> None:
+    for name in (first, second):
+        signal = WARNING._replace(name=name)
+        with open_transaction(project) as transaction:
+            update_incidents(transaction, project.config, {second}, [signal], START, "")
+    records = query_records(project, sa.select(IncidentRecord))
+    assert [(record.signal, record.closed_at) for record in records] == [(first, None)]

@@ -14,7 +14,7 @@ import mlops_kit
 from mlops_kit.core.errors import KitError
 from mlops_kit.data import contract, contract_validation, source
 from mlops_kit.data.detection import GivenSettings
-from mlops_kit.pipeline.scaffold import create, origin
+from mlops_kit.pipeline.scaffold import create, origin, package_origin
 from mlops_kit.project.loader import Project, load_project
 from tests.unit.pipeline.scaffold.conftest import ROWS, write_visits
 
@@ -75,7 +75,11 @@ def test_files_of_a_project_are_complete_and_well_formed(project: Project) -> No
     assert "mlops watch" not in readme  # the table has no time
     assert "--sample" not in readme  # it would take all 400 rows
     requirements = (root / "requirements.txt").read_text()
-    assert f"mlops-kit[all]=={mlops_kit.__version__}\n" in requirements
+    requirement = package_origin.find_package_requirement()
+    assert requirements.splitlines()[-2:] == [requirement.line, "pytest>=8"]
+    assert requirements.startswith("# mlops-kit was installed from this machine") is bool(
+        requirement.note
+    )
     for path in files:
         text = (root / path).read_text()
         assert "[[" not in text, path

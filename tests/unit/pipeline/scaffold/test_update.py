@@ -10,7 +10,7 @@ from mlops_kit.core.errors import KitError
 from mlops_kit.pipeline.scaffold import merging, origin, update
 from mlops_kit.pipeline.scaffold.template import render_template
 from mlops_kit.pipeline.scaffold.update import FileOutcome
-from mlops_kit.project.loader import Project
+from mlops_kit.project.loader import Project, load_project
 
 ChangeTemplate = Callable[[dict[str, str]], None]
 
@@ -21,7 +21,9 @@ def change_template(monkeypatch: pytest.MonkeyPatch, project: Project) -> Change
     rendered = render_template(origin.read_origin(project.root).answers)
 
     def change(texts: dict[str, str]) -> None:
-        monkeypatch.setattr(update, "render_template", lambda answers: {**rendered, **texts})
+        monkeypatch.setattr(
+            update, "render_template", lambda answers, package: {**rendered, **texts}
+        )
 
     return change
 
@@ -41,6 +43,14 @@ def test_unchanged_template_changes_nothing(project: Project) -> None:
     text = read(project, "mlops.yaml")
     assert update.update_project(project) == []
     assert read(project, "mlops.yaml") == text
+
+
+def test_requirement_follows_the_setting_package(project: Project) -> None:
+    package = "mlops-kit[all] @ git+https://example.com/mlops-kit@v1"
+    edit(project, "mlops.yaml", "task: binary", f"task: binary\npackage: '{package}'")
+    (change,) = update.update_project(load_project(project.root))
+    assert change == ("requirements.txt", FileOutcome.UPDATED)
+    assert read(project, "requirements.txt") == f"{package}\npytest>=8\n"
 
 
 def test_edits_are_kept_where_the_template_changed_elsewhere(
@@ -92,7 +102,7 @@ def test_file_that_left_the_template_is_kept(
 ) -> None:
     rendered = render_template(origin.read_origin(project.root).answers)
     del rendered["README.md"]
-    monkeypatch.setattr(update, "render_template", lambda answers: rendered)
+    monkeypatch.setattr(update, "render_template", lambda answers, package: rendered)
     (change,) = update.update_project(project)
     assert change == ("README.md", FileOutcome.NOT_IN_TEMPLATE)
     assert (project.root / "README.md").exists()

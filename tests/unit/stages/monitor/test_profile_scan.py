@@ -80,6 +80,44 @@ def test_file_without_timestamps_has_an_empty_profile(tmp_path: Path) -> None:
     assert profile_parquet(tmp_path / "r.parquet", bins, "at").row_count == 0
 
 
+@pytest.mark.parametrize("kind", ["naive", "date", "text", "text with zone"])
+def test_times_of_each_kind_have_the_days_of_the_time_zone(tmp_path: Path, kind: str) -> None:
+    times = pd.Series(pd.to_datetime(["2024-03-01 23:30", "2024-03-02 12:00", None]))
+    values = {
+        "naive": times,
+        "date": times.dt.date,
+        "text": times.dt.strftime("%Y-%m-%d %H:%M"),
+        "text with zone": times.dt.strftime("%Y-%m-%dT%H:%M+02:00"),
+    }[kind]
+    rows = pd.DataFrame({"at": values, "x": [1.0, 2.0, 3.0]})
+    rows.to_parquet(tmp_path / "rows.parquet")
+    bins = {"x": make_column_bins(rows["x"], "number")}
+    profile = profile_parquet(tmp_path / "rows.parquet", bins, "at", "Asia/Tokyo")
+    expected = {
+        "naive": ("2024-03-02",),
+        "date": ("2024-03-01", "2024-03-02"),
+        "text": ("2024-03-02",),
+        "text with zone": ("2024-03-02",),
+    }[kind]
+    assert profile.days == expected
+    assert profile.row_count == 2
+
+
+def test_files_of_a_pattern_add_up_in_any_order_of_their_rows(tmp_path: Path) -> None:
+    rows = make_rows()
+    bins = make_bins(rows)
+    shuffled = rows.sample(frac=1, random_state=0)
+    shuffled["name"] = shuffled["name"].astype("category")
+    for part, start in enumerate(range(0, ROWS, ROWS // 3)):
+        shuffled.iloc[start : start + ROWS // 3].to_parquet(tmp_path / f"part_{part}.parquet")
+    scanned = profile_parquet(tmp_path / "part_*.parquet", bins, "at")
+    counted = profile_rows(rows, bins, rows["at"].dt.strftime("%Y-%m-%d").to_numpy())
+    assert scanned.days == counted.days
+    for name in bins:
+        np.testing.assert_array_equal(scanned.counts[name], counted.counts[name])
+    assert scanned.unseen_names == counted.unseen_names
+
+
 def test_window_of_a_profile_has_the_drift_of_its_rows() -> None:
     rows = make_rows().drop(columns="text")
     rows.loc[rows.index >= ROWS // 2, "number"] += 0.3

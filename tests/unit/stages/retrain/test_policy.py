@@ -246,8 +246,8 @@ def test_policy_lists_every_setting() -> None:
     assert "retrain.max_age" in set(table.data["setting"])
     assert "30d" in set(table.data["value"])
     assert table.sentence == (
-        "Reasons to retrain: a proven performance drop, concept drift, an incomplete recovery, "
-        "age; at least 500 rows labeled since the model's cut-off are needed."
+        "Reasons to retrain: a proven performance drop, concept drift, confirmed drift, an "
+        "incomplete recovery, age; at least 500 rows labeled since the model's cut-off are needed."
     )
 
 
@@ -319,6 +319,17 @@ def test_costly_drift_and_data_volume_are_reasons_where_they_are_limited(
     decision = decide(NO_DROP, drift=drift, **settings)
     assert decision.action == "retrain"
     assert reason in decision.reason
+
+
+def test_confirmed_drift_is_a_reason_by_itself_unless_switched_off() -> None:
+    confirmed = make_verdict(
+        "confirmed_drift", CheckOutcome.FAILED, CheckSeverity.WARNS, "a drifted, at a cost."
+    )
+    evidence = make_evidence(NO_DROP, confirmed, retrain={}, is_drop_confirmed=False)
+    assert policy.decide_retraining(evidence).reason == "Yes: a drifted, at a cost."
+    assert decide(NO_DROP, confirmed, on_confirmed_drift=False).action == "keep"
+    assert decide(NO_DROP, confirmed, when={"any": ["age"]}).action == "keep"
+    assert decide(NO_DROP, confirmed, when={"any": ["confirmed_drift"]}).action == "retrain"
 
 
 def test_drop_in_one_window_alone_is_not_proven() -> None:

@@ -20,6 +20,16 @@ MakeEvidence = Callable[..., ReviewEvidence]
 BREAK_LOSS = 0.8  # the reference refits have 0.5
 
 
+def make_small_gains(correlation: float, gain: float) -> RefitAgreement:
+    """Make the agreement of a linear model with four features on 1,848 rows."""
+    references = (
+        ReferenceRefit(1090, 521, 0.99992, 0.0, 0.99, 0.0069),
+        ReferenceRefit(640, 310, 0.99937, 0.0, 0.99, 0.0061),
+        ReferenceRefit(370, 190, 0.99811, 0.0, 0.99, 0.0254),
+    )
+    return make_agreement(correlation, gain, references=references)
+
+
 @pytest.mark.parametrize(
     ("agreement", "outcome"),
     [
@@ -35,6 +45,11 @@ BREAK_LOSS = 0.8  # the reference refits have 0.5
         (make_agreement(0.97, -0.03), "failed"),
         # Hardly fitted, but the interval allows for more.
         (make_agreement(0.97, 0.003, gain=Interval(0.003, -0.01, 0.016)), "passed"),
+        # A model of few parameters, which gains next to nothing from having seen a row.
+        (make_small_gains(0.99992, 0.0008), "passed"),
+        (make_small_gains(0.99992, -0.0008), "passed"),
+        (make_small_gains(0.99992, -0.0100), "failed"),
+        (make_small_gains(0.99600, -0.0008), "failed"),
         # Far from the evaluation model, which is as good as ever: there was nothing to follow.
         (make_agreement(0.60, 0.1), "failed"),
         # After a break the evaluation model is worse, and the final model follows the new rows.
