@@ -122,7 +122,7 @@ def make_bins(file: Path) -> dict[str, Any]:
 
     from mlops_kit.stages.monitor.column_bins import make_column_bins
 
-    batches = pq.ParquetFile(file).iter_batches(REFERENCE_ROWS)
+    batches = pq.ParquetFile(file).iter_batches(REFERENCE_ROWS, row_groups=[0])
     reference = next(batches).to_pandas()
     return {
         name: make_column_bins(

@@ -86,7 +86,13 @@ def _read_batches(
 
     for file in files:
         with pq.ParquetFile(file, read_dictionary=list(dictionary_columns)) as parquet_file:
-            yield from parquet_file.iter_batches(_BATCH_ROWS, columns=list(columns))
+            # A reader of all row groups would load the whole file first.
+            for group in range(parquet_file.num_row_groups):
+                yield from parquet_file.iter_batches(
+                    _BATCH_ROWS,
+                    row_groups=[group],
+                    columns=list(columns),
+                )
 
 
 def _compute_slots(times: pa.Array) -> np.ndarray:
