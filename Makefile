@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo loop test test-fast evidence tables recovery monitoring lab lint docs lock clean
+.PHONY: help demo loop test test-fast evidence tables recovery monitoring pages lab lint docs lock clean
 .DEFAULT_GOAL := help
 # Without stored bytecode each of the many processes would compile the libraries again (5 s).
 unexport PYTHONDONTWRITEBYTECODE
@@ -57,6 +57,10 @@ monitoring: $(STAMP)  ## Long checks of the watch: arrivals, rollbacks, faults, 
 	$(BIN)/python evidence/policy_projects.py
 	$(BIN)/python evidence/replay.py
 	$(BIN)/python evidence/watch_kills.py
+
+pages: $(STAMP)  ## Check every number on the pages after make loop, and pages that are loaded during a watch
+	$(BIN)/python evidence/page_numbers.py
+	$(BIN)/python evidence/page_reloads.py
 
 lab: $(STAMP)  ## Open JupyterLab on the project
 	$(BIN)/mlops lab

@@ -37,8 +37,8 @@ from mlops_kit.dashboards.operator_actions import (
 from mlops_kit.dashboards.page_base import CardContent, build_card
 from mlops_kit.dashboards.rendering import Html
 from mlops_kit.dashboards.text_formats import (
-    capitalize_sentence,
     describe_duration,
+    describe_listing,
     format_clock_time,
     format_count,
     format_day,
@@ -97,10 +97,8 @@ def _show_performance(context: MonitoringContext) -> CardContent:
     for window in reversed(windows):
         rows.append(_make_performance_row(context, window, metrics, has_costs, has_cost_estimates))
     resampled = "groups" if context.config.validation.group else "days"
-    note = (
-        f"{capitalize_sentence(format_count(len(windows), 'window'))}, the newest first; 95% "
-        f"intervals from resampling whole {resampled}."
-    )
+    listing = describe_listing(len(windows), "window", "the newest first")
+    note = f"{listing} The intervals are 95% intervals from resampling whole {resampled}."
     if has_costs:
         note += f" Saved: compared with flagging every {row_name} or none, whichever is cheaper."
     threshold_sentence = context.describe_threshold()
@@ -310,10 +308,8 @@ def _show_incidents(context: MonitoringContext) -> CardContent:
             )
         )
     headings = ("Status", "Incident", "From", "To", "Windows", "Acknowledged", "Closed because")
-    note = (
-        f"{capitalize_sentence(format_count(len(incidents), 'incident'))}, open ones first. An "
-        "incident stays open while it lasts."
-    )
+    listing = describe_listing(len(incidents), "incident", "open ones first")
+    note = f"{listing} An incident stays open while it lasts."
     table = make_optional_table(headings, rows, [4], "Incidents")
     return CardContent(note, table)
 

@@ -202,8 +202,8 @@ def describe_review_details(context: ReviewContext) -> str:
         describe_reservations(review.verdicts),
         _describe_last_decision(context),
     ]
-    can_be_promoted = review.promotion is None and not explain_blocked_approval(review)
-    if is_served() and can_be_promoted:
+    is_undecided = review.promotion is None and not review.is_rejected
+    if is_served() and is_undecided and not explain_blocked_approval(review):
         current = context.current_promotion
         rollback = ""
         if current is not None:
@@ -232,9 +232,16 @@ def _describe_last_decision(context: ReviewContext) -> str:
         )
     last = review.last_approval
     if last is None:
-        return ""
+        return _describe_ended_run(review)
     decision = f"{last.actor}, {format_clock_time(last.decided_at, zone)}: “{last.reason}”."
     return f"{decision} {_describe_deployment(review)}".rstrip()
+
+
+def _describe_ended_run(review: StoredReview) -> str:
+    """Describe how a run ended that does not wait for a decision; empty if it waits or goes on."""
+    if review.is_waiting or review.manifest.is_running or review.sample_rows:
+        return ""
+    return f"Its run does not wait for a decision; its status is: {review.manifest.status}."
 
 
 def _describe_deployment(review: StoredReview) -> str:
@@ -307,6 +314,7 @@ def _list_actions(context: ReviewContext) -> list[ActionView]:
     payload = json.dumps(asdict(review.shown_facts))
     current = context.current_promotion
     kept = ""
+    blocked_reason = explain_blocked_approval(review)
     stays = "no version is in service"
     if current is not None:
         stays = f"version {current.version} stays in service"
@@ -332,10 +340,10 @@ def _list_actions(context: ReviewContext) -> list[ActionView]:
             name="approve",
             label="Approve …",
             title=f"Approve version {number}?",
-            text=f"It is put in service at once.{kept}",
+            text=blocked_reason or f"It is put in service at once.{kept}",
             submit_label="Approve",
             payload=payload,
-            blocked_reason=explain_blocked_approval(review),
+            blocked_reason=blocked_reason,
             is_primary=True,
         ),
     ]

@@ -29,7 +29,12 @@ from mlops_kit.dashboards.strip_charts import (
     make_bar_strips,
     make_value_chart,
 )
-from mlops_kit.dashboards.text_formats import capitalize_sentence, format_clock_time, format_count
+from mlops_kit.dashboards.text_formats import (
+    capitalize_sentence,
+    describe_listing,
+    format_clock_time,
+    format_count,
+)
 from mlops_kit.dashboards.view_models import (
     Block,
     ChoicePartView,
@@ -323,7 +328,7 @@ def _show_promotions(context: ReviewContext) -> CardContent:
             )
         )
     headings = ("Time", "Version", "Previous", "By", "Reason", "Model hash")
-    note = f"{capitalize_sentence(format_count(len(rows), 'promotion'))}, the newest first."
+    note = describe_listing(len(rows), "promotion", "the newest first")
     return CardContent(note, make_optional_table(headings, rows, label="Promotions"))
 
 
@@ -343,7 +348,7 @@ def _show_approvals(context: ReviewContext) -> CardContent:
             )
         )
     headings = ("Time", "Version", "Outcome", "By", "Reason", "Model hash")
-    note = f"{capitalize_sentence(format_count(len(rows), 'decision'))}, the newest first."
+    note = describe_listing(len(rows), "decision", "the newest first")
     return CardContent(note, make_optional_table(headings, rows, label="Decisions"))
 
 

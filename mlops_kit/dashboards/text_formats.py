@@ -205,12 +205,15 @@ def get_metric_title(metric: str) -> str:
 
 
 def lowercase_first(text: str) -> str:
-    """Lowercase the first letter of a text within a sentence, but not of an acronym.
+    """Lowercase the first letter of a text within a sentence, but not of an acronym or a symbol.
 
-    >>> lowercase_first("Fewer rows than usual"), lowercase_first("ROC-AUC dropped")
-    ('fewer rows than usual', 'ROC-AUC dropped')
+    >>> lowercase_first("Fewer rows than usual"), lowercase_first("A drop")
+    ('fewer rows than usual', 'a drop')
+    >>> lowercase_first("ROC-AUC dropped"), lowercase_first("R² dropped")
+    ('ROC-AUC dropped', 'R² dropped')
     """
-    if text[1:2].isupper() or not text[:1].isalpha():
+    begins_word = text[1:2].islower() or text[1:2] == " "
+    if not begins_word or not text[:1].isalpha():
         return text
     return f"{text[:1].lower()}{text[1:]}"
 
@@ -245,6 +248,20 @@ def choose_verb(
 ) -> str:
     """Choose the form of a verb that agrees with a count."""
     return singular if count == 1 else plural
+
+
+def describe_listing(count: int, noun: str, order: str) -> str:
+    """Describe how many things are listed, and in which order if there are several.
+
+    >>> describe_listing(3, "promotion", "the newest first")
+    '3 promotions, the newest first.'
+    >>> describe_listing(1, "promotion", "the newest first"), describe_listing(0, "incident", "")
+    ('1 promotion.', 'No incidents yet.')
+    """
+    if not count:
+        return f"No {noun}s yet."
+    counted = format_count(count, noun)
+    return f"{counted}, {order}." if count > 1 else f"{counted}."
 
 
 def format_count(count: int, noun: str) -> str:

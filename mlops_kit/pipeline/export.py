@@ -218,6 +218,7 @@ def _collect_template_values(project: Project, schedule: str, image: str) -> dic
         "secrets": list_secret_variables(project),
         "is_watched": config.time is not None and "monitor" in config.stages,
         "has_service": "deploy" in config.stages,
+        "needs_approval": config.approval == "manual",
         "host": host[:_MAX_HOST_NAME_CHARACTERS].strip("-"),
         "mounts": [(folder, _PROJECT_FOLDER_IN_IMAGE / folder) for folder in stored_folders],
         "root": quoted_root.replace("%", r"\%"),  # cron replaces a bare % by a line break

@@ -44,7 +44,7 @@ def load_comparison_model(
     """
     rows = to_pandas(rows)
     if champion is None:
-        return None, [], "There is no champion yet."
+        return None, [], "There was no champion to compare with."
     name = f"Version {champion.version}"
     columns = list(champion.features)
     missing = [column for column in columns if column not in rows.columns]

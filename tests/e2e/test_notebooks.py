@@ -37,6 +37,7 @@ from mlops_kit.project.config import pipeline
 from mlops_kit.registry import store, versions
 from mlops_kit.registry.batch_independence import SCORE_TOLERANCE
 from mlops_kit.serving import app
+from tests.support import page_states
 from tests.support.commands import RunMlops
 from tests.support.environment import make_clean_environment
 from tests.support.loaded_libraries import LIBRARIES_BY_STAGE, select_heavy_libraries
@@ -594,3 +595,12 @@ def test_example_of_the_endpoint_is_scored(run: Path, tmp_path: Path) -> None:
         assert response.json()["notes"] == []
         empty = client.post("/predict", json={"rows": [{}]})
         assert empty.status_code == 422
+
+
+@of_diabetes
+@pytest.mark.parametrize("state", page_states.STATES)
+def test_each_number_on_the_pages_is_a_stored_one_in_each_state(
+    run: Path, state: str, tmp_path: Path
+) -> None:
+    project = page_states.copy_in_state(run.parent.parent, tmp_path / "home", state)
+    assert page_states.find_page_problems(project) == {}

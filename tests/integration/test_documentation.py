@@ -281,6 +281,21 @@ def test_no_link_is_broken(path: Path) -> None:
     assert [link for link in iterate_links(path) if is_broken(path, link)] == []
 
 
+def list_chains(name: str) -> list[str]:
+    """Return the settings of the chain ``counts`` that a document shows."""
+    texts = []
+    for document in DOCUMENTS:
+        if get_name(document.path) == name:
+            texts += [block.text.removeprefix("# mlops.yaml\n") for block in document.blocks]
+    return [text for text in texts if text.startswith("name: counts\n")]
+
+
+def test_chain_of_the_readme_is_the_one_that_runs() -> None:
+    # The guide has the notebooks of this chain, and its code blocks run.
+    assert list_chains("README.md") == list_chains("docs/how-to/own-chain.md")
+    assert len(list_chains("README.md")) == 1
+
+
 def test_links_are_found() -> None:
     links = [link for path in LINKED_DOCUMENTS for link in iterate_links(path)]
     assert len(links) > 20

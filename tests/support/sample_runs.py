@@ -181,7 +181,7 @@ def make_results(number: str, against: str, hashes: tuple[str, str]) -> dict[str
         if against
         else Table(
             "Champion vs challenger",
-            "There is no champion yet.",
+            "There was no champion to compare with.",
             pd.DataFrame(columns=DIFFERENCE_COLUMNS),
         )
     )

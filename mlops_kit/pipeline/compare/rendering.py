@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from mlops_kit.core.formatting import align_columns, capitalize_first
 from mlops_kit.pipeline.compare.records import ComparisonRow, Difference, RunComparison
-from mlops_kit.pipeline.report import render_report_template
 
 _MAX_TEXT_CHARACTERS = 60  # of a value in plain text
 _MAX_MARKDOWN_CHARACTERS = 100  # of a value in a Markdown table
@@ -140,4 +139,7 @@ def _build_fence(text: str) -> str:
 
 def render_comparison_page(comparison: RunComparison) -> str:
     """Render a comparison as an HTML page of its own."""
+    # Here: the report loads the database, which no other form of a comparison needs.
+    from mlops_kit.pipeline.report import render_report_template
+
     return render_report_template("diff.html", comparison=comparison, marks=_DIFFERENCE_MARKS)

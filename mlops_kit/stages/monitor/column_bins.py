@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from mlops_kit.core.lazy import np, pd
@@ -30,7 +31,7 @@ MAX_LISTED_UNSEEN = 3
 TAIL_SHARE = 0.005  # of the reference's values, on either side
 _BINS_BESIDE_VALUES = 2  # unseen and missing
 _MIN_TABLE_ROWS = 20_000  # of fewer numbers, each bin is searched for
-_TABLE_CELLS = 8_192
+_TABLE_CELLS = 16_384
 _SEARCHED = -1  # in the table of cells: the bin has to be searched for
 
 
@@ -97,6 +98,20 @@ class ColumnBins:
         lower_ends = np.append(-np.inf, self.edges)
         is_tail = (upper_ends < self.tails[0]) | (lower_ends >= self.tails[1])
         return np.append(is_tail, [False] * _BINS_BESIDE_VALUES)
+
+    @cached_property
+    def cell_table(self) -> np.ndarray:
+        """The bin of each of many equal cells within the tails.
+
+        The outer cells, and those that an edge touches, have none: it has to be searched for.
+        """
+        borders = np.linspace(self.tails[0], self.tails[1], _TABLE_CELLS + 1)
+        border_bins = np.searchsorted(self.edges, borders, side="left")
+        table = np.full(_TABLE_CELLS, _SEARCHED, dtype=np.int16)  # small, to stay in the cache
+        # An edge in a neighboring cell counts too, because positions are rounded.
+        is_exact = border_bins[:-3] == border_bins[3:]
+        table[1:-1][is_exact] = border_bins[:-3][is_exact]
+        return table
 
 
 class AssignedBins(NamedTuple):
@@ -193,13 +208,12 @@ def assign_numbers(numbers: np.ndarray, bins: ColumnBins) -> np.ndarray:
     low, high = bins.tails
     if len(numbers) < _MIN_TABLE_ROWS or not 0 < high - low < math.inf:
         return _search_bins(numbers, bins)
-    table = _make_cell_table(bins)
     with np.errstate(over="ignore", invalid="ignore"):
         positions = numbers - low
         positions *= _TABLE_CELLS / (high - low)
         # What is far outside, or NaN, becomes a position outside the table, which is clipped.
         cells = positions.astype(np.intp)
-    assigned = table.take(cells, mode="clip")
+    assigned = bins.cell_table.take(cells, mode="clip")
     searched = np.flatnonzero(assigned == _SEARCHED)
     assigned[searched] = _search_bins(numbers[searched], bins)
     return assigned
@@ -210,14 +224,3 @@ def _search_bins(numbers: np.ndarray, bins: ColumnBins) -> np.ndarray:
     assigned = np.searchsorted(bins.edges, numbers, side="left")
     assigned[np.isnan(numbers)] = bins.missing_bin
     return assigned
-
-
-def _make_cell_table(bins: ColumnBins) -> np.ndarray:
-    """Make the table of the bin of each cell; the outer cells, and those with edges, have none."""
-    borders = np.linspace(bins.tails[0], bins.tails[1], _TABLE_CELLS + 1)
-    border_bins = np.searchsorted(bins.edges, borders, side="left")
-    table = np.full(_TABLE_CELLS, _SEARCHED, dtype=np.int16)  # small, so that it stays in the cache
-    # An edge in a neighboring cell counts too, because positions are rounded.
-    is_exact = border_bins[:-3] == border_bins[3:]
-    table[1:-1][is_exact] = border_bins[:-3][is_exact]
-    return table

@@ -4,6 +4,8 @@ The limit of a performance drop (``monitor.max_drop``) is for a drop of any caus
 may show by chance. A smaller drop counts where three findings agree: features have drifted, the
 drift is estimated to cost at least ``review.margin``, the difference from which two models count as
 different, and the realized performance is below the reference by as much and by more than noise.
+One window is enough then, so noise is judged over a year of windows: without a loss, labels of one
+of 52 windows show one in 5% of years (0.1% of windows, a deviation of 3.1 standard errors).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from mlops_kit.stats.monitoring_tables import (
 )
 
 _MAX_LISTED_COLUMNS = 3
+_MAX_P_VALUE = 0.05 / 52  # one-sided, of a window: Bonferroni's correction over those of a year
 
 
 def check_confirmed_drift(
@@ -91,7 +94,7 @@ def check_confirmed_drift(
     is_costly = cost >= config.review.margin
     if loss.low is None:
         return make_verdict(outcome=CheckOutcome.CANNOT_TELL, hint="wait for more labels")
-    if is_costly and loss.value is not None and loss.value >= config.review.margin and loss.low > 0:
+    if is_costly and _is_certain_loss(loss, config.review.margin):
         return make_verdict(
             outcome=CheckOutcome.FAILED,
             hint="retrain on rows that include the drifted ones",
@@ -143,3 +146,16 @@ def _measure_loss(value: Interval, reference: Interval, greater_is_better: bool)
     if greater_is_better:
         return compute_difference_interval(reference, value)
     return compute_difference_interval(value, reference)
+
+
+def _is_certain_loss(loss: Interval, margin: float) -> bool:
+    """Whether a loss reaches the margin, and is not due to noise in any of a year's windows.
+
+    The standard error is that of a normal distribution with the lower bound of the interval.
+    """
+    from scipy import special
+
+    if loss.value is None or loss.low is None or loss.value < margin:
+        return False
+    standard_error = (loss.value - loss.low) / special.ndtri((1 + loss.level) / 2)
+    return bool(loss.value > -special.ndtri(_MAX_P_VALUE) * standard_error)

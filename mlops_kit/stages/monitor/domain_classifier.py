@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from mlops_kit.core.lazy import np, pd
+from mlops_kit.core.threads import limit_threads
 from mlops_kit.stages.monitor.feature_matrix import FeatureEncoder, fit_feature_encoder
 from mlops_kit.stages.monitor.feature_pairs import FeaturePairs, select_feature_pairs
 
@@ -205,7 +206,6 @@ def _fit_classifier(
 ) -> FoldClassifier:
     """Fit gradient-boosted trees to the features and the products of some pairs of them."""
     from sklearn.ensemble import HistGradientBoostingClassifier
-    from threadpoolctl import threadpool_limits
 
     pairs = select_feature_pairs(features, is_window, is_categorical)
     is_code = np.append(is_categorical, np.zeros(len(pairs.first), dtype=bool))
@@ -219,18 +219,16 @@ def _fit_classifier(
         categorical_features=is_code,
         random_state=seed,
     )
-    with threadpool_limits(1):  # more threads are slower on so few rows
+    with limit_threads(1):  # more threads are slower on so few rows
         trees.fit(pairs.add_products(features), is_window)
     return FoldClassifier(pairs, trees)
 
 
 def _predict(classifier: FoldClassifier, features: np.ndarray) -> np.ndarray:
     """Predict the probability that a row is of the window."""
-    from threadpoolctl import threadpool_limits
-
     if not len(features):
         return np.empty(0)
-    with threadpool_limits(1):
+    with limit_threads(1):
         probability = classifier.trees.predict_proba(classifier.pairs.add_products(features))[:, 1]
     return np.asarray(np.clip(probability, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY))
 

@@ -101,7 +101,7 @@ def describe_changes(
     if champion is None:
         return Table(
             "Changes",
-            "There is no champion yet: this is the first version.",
+            "There was no champion: this is the first version.",
             pd.DataFrame(columns=list(Change._fields)),
         )
     champion_run = stage.project.reports_folder / champion.run

@@ -75,7 +75,7 @@ class ChampionComparison(NamedTuple):
     version: str = ""
 
 
-NO_CHAMPION = ChampionComparison(None, "There is no champion yet.")
+NO_CHAMPION = ChampionComparison(None, "There was no champion to compare with.")
 
 
 class CalibrationBins(NamedTuple):

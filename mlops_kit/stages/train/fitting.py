@@ -8,12 +8,11 @@ from contextvars import ContextVar
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from threadpoolctl import threadpool_limits
-
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.tasks import TASKS, to_score_column
+from mlops_kit.core.threads import limit_threads
 from mlops_kit.data.columns import PART_COLUMN, ROW_ID
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.training_rows import ALL_ROWS, TrainingRows, parse_training_rows
@@ -87,7 +86,7 @@ def fit_model(  # noqa: PLR0913 - a call of a notebook reads better without a re
     model = MODEL_FAMILIES[family].build(params, config.task, frame, features, seed)
     _use_text_cache(model)
     weights = compute_training_weights(frame, config, rows)
-    with threadpool_limits(choose_thread_count(len(frame))):
+    with limit_threads(choose_thread_count(len(frame))):
         if weights is None:
             model.fit(frame[features], target)
         else:
@@ -212,7 +211,7 @@ def compute_scores(
     frame = to_pandas(frame)
     if frame.empty:
         return np.empty(0)
-    with threadpool_limits(choose_thread_count(len(frame))):
+    with limit_threads(choose_thread_count(len(frame))):
         return predict_scores(model, frame[features], config)
 
 

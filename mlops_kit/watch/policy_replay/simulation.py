@@ -16,6 +16,7 @@ from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stages.retrain import RetrainingEvidence, decide_retraining
 from mlops_kit.stages.retrain.policy import (
     PERFORMANCE_REASONS,
+    RECOVERY_REASON,
     SUPERSEDED_RULE,
     RetrainingAction,
     RetrainingDecision,
@@ -32,6 +33,10 @@ from mlops_kit.watch.change_detection import (
     SuspectedChange,
     locate_change,
     make_losses,
+)
+from mlops_kit.watch.incomplete_recovery import (
+    count_required_labels,
+    describe_incomplete_recovery,
 )
 from mlops_kit.watch.policy_replay.fits import FitRequest
 from mlops_kit.watch.policy_replay.history import ReplayWindow
@@ -165,6 +170,7 @@ class PolicySimulation:
         self._evaluated: list[_EvaluatedWindow] = []
         self._decided_at: list[datetime] = []
         self._replaced: FitRequest | None = None
+        self._rolled_back: set[FitRequest] = set()
         self._rollbacks = _Rollbacks()
 
     @property
@@ -275,6 +281,9 @@ class PolicySimulation:
         earlier = self._find_earlier_performance(findings.request)
         has_earlier_drop = earlier is not None and earlier.has_failed(REALIZED_PERFORMANCE_CHECK)
         is_drop_confirmed = change is not None or has_earlier_drop
+        recovery_reason = ""
+        if not superseded_reason:
+            recovery_reason = self._find_incomplete_recovery(performance, as_of)
         pending_reason = ""
         if self._rollbacks.in_a_row >= _MAX_ROLLBACKS_IN_A_ROW:
             pending_reason = "Two rollbacks in a row have stopped automatic promotion."
@@ -296,8 +305,28 @@ class PolicySimulation:
                 is_drop_confirmed=is_drop_confirmed,
                 is_drop_growing=is_drop_confirmed
                 and is_drop_growing(performance, earlier, self.config.headline_metric),
+                recovery_reason=recovery_reason,
             )
         )
+
+    def _find_incomplete_recovery(self, performance: WindowPerformance, as_of: datetime) -> str:
+        """Find why another retraining may complete the recovery of the champion; empty: none may.
+
+        The watch does the same in ``mlops_kit.watch.incomplete_recovery``.
+        """
+        attempts = sum(self.champion.as_of < time < as_of for time in self._decided_at)
+        required_labels = count_required_labels(self.config.retrain.min_labels, attempts)
+        if self._count_new_labels(as_of) < required_labels:
+            return ""
+        references = {}
+        for period in self.timeline.periods[-2::-1]:
+            model = period.request
+            if model == self.champion or model in self._rolled_back:
+                continue
+            reference = self.store.get_reference_performance(model)
+            if reference is not None:
+                references[f"as of {model.as_of:%Y-%m-%d}"] = reference
+        return describe_incomplete_recovery(performance.realized, references, self.config)
 
     def _count_new_labels(self, as_of: datetime) -> int:
         """Count the scored rows whose label was not known yet when the champion was made."""
@@ -359,8 +388,8 @@ class PolicySimulation:
         self, findings: _WindowFindings, as_of: datetime, decision: RetrainingDecision
     ) -> None:
         """Make a version as of a pass, and promote it if the review lets it."""
-        change = self._find_change(as_of)
-        request = FitRequest(as_of, change.time if change else None)
+        reasons = {result.rule for result in decision.list_applying(RuleRole.REASON)}
+        request = FitRequest(as_of, self._find_change_time(reasons, as_of))
         self.timeline.retrained_at.append(as_of)
         self.timeline.requests.append(request)
         self._decided_at.append(findings.window.labels_due_at)
@@ -368,8 +397,7 @@ class PolicySimulation:
         if not challenger.is_usable:
             self._set_outcome(f"no version: {challenger.summary.note}")
             return
-        applying = {result.rule for result in decision.list_applying(RuleRole.REASON)}
-        must_gain = self.config.review.require_gain or not applying.isdisjoint(PERFORMANCE_REASONS)
+        must_gain = self.config.review.require_gain or not reasons.isdisjoint(PERFORMANCE_REASONS)
         champion = self.store.get_fit(self.champion)
         if not is_promoted(self.history, challenger, champion, must_gain):
             self._set_outcome("not promoted")
@@ -380,6 +408,15 @@ class PolicySimulation:
         rollbacks_in_a_row = self._rollbacks.in_a_row if self._rollbacks.is_over else 0
         self._rollbacks = _Rollbacks(in_a_row=rollbacks_in_a_row)
         self.timeline.periods.append(ServingPeriod(request, as_of))
+
+    def _find_change_time(self, reasons: set[str], as_of: datetime) -> datetime | None:
+        """Find since when the concept differs from the one before; None if it does not."""
+        change = self._find_change(as_of)
+        if change is not None:
+            return change.time
+        if RECOVERY_REASON not in reasons:
+            return None
+        return self.champion.as_of - self.config.label_delay
 
     def _compare_with_replaced(self, window: ReplayWindow, as_of: datetime) -> None:
         """Compare the champion with the version that it replaced; roll it back if it is worse.
@@ -416,6 +453,7 @@ class PolicySimulation:
             rollbacks.gains.append(gain)
             if has_to_roll_back(rollbacks.gains, self.config):
                 self._set_outcome("rolled back")
+                self._rolled_back.add(self.champion)
                 self.timeline.periods.append(ServingPeriod(replaced, as_of))
                 self._rollbacks = _Rollbacks(is_over=True, in_a_row=rollbacks.in_a_row + 1)
                 return

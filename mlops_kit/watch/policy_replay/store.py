@@ -23,7 +23,10 @@ from mlops_kit.registry.predicted_classes import predict_classes
 from mlops_kit.registry.recipe import Recipe
 from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stages.monitor.performance_estimate import fit_outcome_model
-from mlops_kit.stages.monitor.reference_performance import get_reference_performance
+from mlops_kit.stages.monitor.reference_performance import (
+    ReferencePerformance,
+    get_reference_performance,
+)
 from mlops_kit.watch.policy_replay.fits import FitRequest, ReplayFit, fit_as_of
 from mlops_kit.watch.policy_replay.history import ReplayHistory
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
@@ -152,6 +155,10 @@ class ReplayStore:
                 threshold=self.recipe.threshold,
             )
         return self._references[request]
+
+    def get_reference_performance(self, request: FitRequest) -> ReferencePerformance | None:
+        """Get the reference performance of a fit; None if it could not be measured."""
+        return self._get_reference(request).performance
 
     def get_reference_rows(self, request: FitRequest) -> pd.DataFrame:
         """Get the held-out rows of a fit, with target and score."""

@@ -247,7 +247,7 @@ def test_script_in_a_reason_is_stored_unchanged_and_shown_as_text(
     )
     assert answer.status_code == 200
     assert answer.json() == {
-        "sentence": "You requested changes to version 2; the champion stays in service."
+        "sentence": "You requested changes to version 2; version 1 stays in service."
     }
     assert get_last_decision(registered_project) == ("changes", "ann", REASON)
     page = ann_session.get("/review").text

@@ -281,6 +281,8 @@ def test_json_artifacts_are_compared_value_by_value(project: loader.Project) -> 
 def test_json_artifact_that_one_run_lacks_is_shown(project: loader.Project) -> None:
     rows = compare_json(project, None, {"rows": 3})
     assert rows["summary"].old == "not there"
+    comparison = runs.compare_runs(project, *sorted((project.root / "reports").iterdir()))
+    assert "<h2>JSON artifacts</h2>" in rendering.render_comparison_page(comparison)
     assert rows["summary"].new.endswith(" bytes")
 
 

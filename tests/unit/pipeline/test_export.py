@@ -319,6 +319,14 @@ def test_cron_commands_run_in_the_project_whatever_its_folder_is_called(
     assert log.endswith(f"{project.root} value-of-api_key\n")
 
 
+def test_cron_says_what_precedes_the_first_pass(project: loader.Project) -> None:
+    assert '#   mlops run\n#   mlops approve --reason "why"\n' in export_text(project, "cron")
+    automatic = project.with_values("the test", approval="automatic")
+    text = export.export_schedule(automatic, "cron", force=True).read_text()
+    assert "#   mlops run\n" in text
+    assert "mlops approve" not in text
+
+
 def test_kubernetes_runs_endpoint_and_schedules_without_privileges(
     project: loader.Project,
 ) -> None:

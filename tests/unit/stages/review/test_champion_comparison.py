@@ -292,7 +292,7 @@ def test_undecided_metrics_say_how_many_rows_would_decide(
 @pytest.mark.parametrize(
     "other",
     [
-        ScoredModel("", note="There is no champion yet."),
+        ScoredModel("", note="There was no champion to compare with."),
         ScoredModel(
             "version 2",
             note="Version 2 needs the column 'x', which these rows do not have.",
@@ -461,7 +461,9 @@ def test_models_score_from_their_own_columns(make_config: MakeConfig, make_rows:
     )
     assert other.scores == pytest.approx(frame["x"] / 2)
     assert (
-        score_champion(None, (None, [], "There is no champion yet."), frame, make_config()).name
+        score_champion(
+            None, (None, [], "There was no champion to compare with."), frame, make_config()
+        ).name
         == ""
     )
     assert (

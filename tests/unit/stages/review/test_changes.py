@@ -245,6 +245,6 @@ def test_damaged_table_is_left_out(make_stage: Callable[..., Stage]) -> None:
 def test_first_version_has_no_changes(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage("20130701-next")
     found = describe_changes(stage, None, stage.read("recipe"), stage.read("features"))
-    assert found.sentence == "There is no champion yet: this is the first version."
+    assert found.sentence == "There was no champion: this is the first version."
     assert list(found.to_frame().columns) == ["aspect", "change"]
     assert found.to_frame().empty

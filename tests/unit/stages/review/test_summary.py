@@ -30,7 +30,7 @@ COST_SETTINGS = {
     "row_name": "flight",
     "review": {"draws": 100},
 }
-NO_CHAMPION_MODEL = ScoredModel("", note="There is no champion yet.")
+NO_CHAMPION_MODEL = ScoredModel("", note="There was no champion to compare with.")
 
 
 class Echo:

@@ -16,6 +16,8 @@ from mlops_kit.core.results import (
     Verdict,
     Verdicts,
 )
+from mlops_kit.stages.monitor.reference_performance import ReferencePerformance
+from mlops_kit.stages.retrain.policy import RECOVERY_REASON
 from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK
 from mlops_kit.stats.paired_gains import PairedGain
 from mlops_kit.watch.policy_replay import simulation as policy_simulation
@@ -92,6 +94,54 @@ def test_only_a_drop_that_grows_does_not_wait_for_the_cooldown(
     findings = _WindowFindings(window, champion, positions, monitoring, make_performance(mae))
     decision = simulation._decide(findings, window.evaluated_at, "")
     assert decision.action == action, decision.reason
+
+
+@pytest.fixture
+def recovering(simulation: PolicySimulation, monkeypatch: pytest.MonkeyPatch) -> PolicySimulation:
+    """A policy whose second model, made as of the tenth day, has twice the errors of the first."""
+    first = simulation.champion
+    second = FitRequest(START + timedelta(days=10))
+    simulation.timeline.periods.append(ServingPeriod(second, second.as_of))
+    simulation._decided_at.append(second.as_of)
+    references = {first: ReferencePerformance(1.0, 0.9, 1.1), second: ReferencePerformance(2.0)}
+    monkeypatch.setattr(
+        ReplayStore, "get_reference_performance", lambda _store, request: references[request]
+    )
+    return simulation
+
+
+def test_a_model_made_during_a_change_is_compared_with_the_one_before(
+    recovering: PolicySimulation,
+) -> None:
+    as_of = recovering.champion.as_of + timedelta(days=10)
+    reason = recovering._find_incomplete_recovery(make_performance(2.0), as_of)
+    assert "version as of 2024-01-01" in reason
+    assert recovering._find_incomplete_recovery(make_performance(1.0), as_of) == ""
+    recovering._rolled_back.add(recovering.timeline.periods[0].request)
+    assert recovering._find_incomplete_recovery(make_performance(2.0), as_of) == ""
+
+
+def test_each_attempt_to_recover_waits_for_twice_as_many_labels(
+    recovering: PolicySimulation,
+) -> None:
+    recovering.config = recovering.config.model_copy(
+        update={"retrain": recovering.config.retrain.model_copy(update={"min_labels": 150})}
+    )
+    as_of = recovering.champion.as_of + timedelta(days=8)
+    assert 150 <= recovering._count_new_labels(as_of) < 300
+    assert recovering._find_incomplete_recovery(make_performance(2.0), as_of)
+    recovering._decided_at.append(as_of - timedelta(days=1))
+    assert recovering._find_incomplete_recovery(make_performance(2.0), as_of) == ""
+
+
+def test_a_further_retraining_learns_from_the_rows_after_the_cut_off_of_the_champion(
+    recovering: PolicySimulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PolicySimulation, "_find_change", lambda *_arguments: None)
+    as_of = recovering.champion.as_of + timedelta(days=8)
+    change_time = recovering._find_change_time({RECOVERY_REASON}, as_of)
+    assert change_time == recovering.champion.as_of - timedelta(days=2)
+    assert recovering._find_change_time({"age"}, as_of) is None
 
 
 def test_a_rollback_waits_for_the_labels_of_its_window(
