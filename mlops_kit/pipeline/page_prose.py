@@ -15,9 +15,8 @@ CODE_INTRODUCTION_TAG = "introduces-code"  # of a markdown cell that is about th
 def select_page_cells(cells: Sequence[Any]) -> list[Any]:
     """Select the cells of an executed notebook that its page shows, with their prose.
 
-    Left out is a markdown cell with the tag ``introduces-code`` whose code shows nothing. Any other
-    markdown cell keeps all its words; a colon at its end becomes a full stop if the code below
-    shows nothing.
+    Left out is a markdown cell with the tag ``introduces-code``. Any other markdown cell keeps all
+    its words; a colon at its end becomes a full stop if the code below shows nothing.
 
     Parameters
     ----------
@@ -26,9 +25,10 @@ def select_page_cells(cells: Sequence[Any]) -> list[Any]:
     """
     selected = []
     for position, cell in enumerate(cells):
-        if cell["cell_type"] == "markdown" and _introduces_hidden_code(cells, position):
-            if CODE_INTRODUCTION_TAG in cell["metadata"].get("tags", []):
-                continue
+        is_prose = cell["cell_type"] == "markdown"
+        if is_prose and CODE_INTRODUCTION_TAG in cell["metadata"].get("tags", []):
+            continue
+        if is_prose and _introduces_hidden_code(cells, position):
             cell["source"] = end_with_full_stop(cell["source"])
         selected.append(cell)
     return selected

@@ -26,7 +26,6 @@ from mlops_kit.core.results import (
     Verdicts,
 )
 from mlops_kit.core.serialization import from_json_value
-from mlops_kit.db.tables import ApprovalOutcome
 from mlops_kit.pipeline.failed_checks import describe_check_counts
 from mlops_kit.pipeline.page_prose import select_page_cells
 from mlops_kit.pipeline.report_views import (
@@ -65,11 +64,6 @@ _FAILED_STATUSES = (
     StageStatus.TIMED_OUT,
     StageStatus.STOPPED_EARLY,
 )
-_DECISION_BADGES = {
-    ApprovalOutcome.APPROVED: ("◆ Approved, not in service yet", "watch"),
-    ApprovalOutcome.REJECTED: ("▲ Rejected", "act"),
-    ApprovalOutcome.CHANGES_REQUESTED: ("◆ Changes requested", "watch"),
-}
 _STAGES_AFTER_REVIEW = ("deploy", "monitor", "retrain")
 _SENTENCE_BOUNDARY = re.compile(r"(?<=[^\W_]|[\])%])\. (?=[^\W\d_a-z])")
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -235,8 +229,7 @@ def build_headline(
         if entry.status in _FAILED_STATUSES:
             return _build_failure_headline(stage, entry, verdicts)
     if decision is not None:
-        badge, css_class = _DECISION_BADGES[decision.outcome]
-        return Headline(badge, css_class, _find_main_sentence(manifest))
+        return Headline(decision.badge, decision.css_class, _find_main_sentence(manifest))
     if manifest.status == RunStatus.WAITING_FOR_APPROVAL:
         return Headline("◆ Waiting for an approval", "watch", _find_main_sentence(manifest))
     if manifest.status != RunStatus.SUCCEEDED:
@@ -418,7 +411,7 @@ def _build_stage_view(
     status = "" if entry.status == StageStatus.SUCCEEDED else entry.status_text
     sentence = entry.summary
     if entry.status == StageStatus.WAITING_FOR_APPROVAL and decision is not None:
-        status = str(decision.outcome)
+        status = decision.outcome
         sentence = decision.sentence
     return StageView(
         name=name,

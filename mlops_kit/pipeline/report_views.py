@@ -7,26 +7,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mlops_kit.core.results import KeyNumber
-from mlops_kit.db.tables import ApprovalOutcome
-
-_DECISION_VERBS = {
-    ApprovalOutcome.APPROVED: "approved it",
-    ApprovalOutcome.REJECTED: "rejected it",
-    ApprovalOutcome.CHANGES_REQUESTED: "requested changes",
-}
 
 
 class RunDecision(NamedTuple):
-    """What was decided about the version of a run that is not in service."""
+    """What was decided about the version of a run that waited: in a badge, a word, a sentence."""
 
-    outcome: ApprovalOutcome
-    actor: str
-    reason: str
-
-    @property
-    def sentence(self) -> str:
-        """Who decided what, and why."""
-        return f"{self.actor} {_DECISION_VERBS[self.outcome]}: {self.reason}"
+    badge: str
+    css_class: str
+    outcome: str
+    sentence: str
 
 
 class Headline(NamedTuple):

@@ -17,6 +17,17 @@ from mlops_kit.project.loader import Project
 from mlops_kit.project.run_folder import list_run_folders
 from mlops_kit.project.run_manifest import RunManifest, RunStatus, read_manifest
 
+_BADGES = {
+    ApprovalOutcome.APPROVED: ("◆ Approved, not in service yet", "watch"),
+    ApprovalOutcome.REJECTED: ("▲ Rejected", "act"),
+    ApprovalOutcome.CHANGES_REQUESTED: ("◆ Changes requested", "watch"),
+}
+_VERBS = {
+    ApprovalOutcome.APPROVED: "approved it",
+    ApprovalOutcome.REJECTED: "rejected it",
+    ApprovalOutcome.CHANGES_REQUESTED: "requested changes",
+}
+
 
 def find_run_decision(project: Project, folder: Path, manifest: RunManifest) -> RunDecision | None:
     """Find the last decision on the version of a run that waits; None if there is none.
@@ -32,8 +43,14 @@ def find_run_decision(project: Project, folder: Path, manifest: RunManifest) -> 
     for approval in approvals.list_approvals(project):
         if approval.version == version:
             outcome = ApprovalOutcome(approval.outcome)
-            return RunDecision(outcome, approval.actor, approval.reason)
+            return make_run_decision(outcome, approval.actor, approval.reason)
     return None
+
+
+def make_run_decision(outcome: ApprovalOutcome, actor: str, reason: str) -> RunDecision:
+    """Make what the pages of a run show of a decision on its version."""
+    badge, css_class = _BADGES[outcome]
+    return RunDecision(badge, css_class, str(outcome), f"{actor} {_VERBS[outcome]}: {reason}")
 
 
 def rewrite_run_page(project: Project, run: str) -> None:

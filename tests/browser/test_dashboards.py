@@ -35,6 +35,7 @@ COLORS_OF_A_CHART = """(() => {
     sample.style.color = 'var(--soft)';
     return [getComputedStyle(text).fill, getComputedStyle(sample).color];
 })()"""
+VISITOR_IS_SHOWN = "document.querySelector('[data-who]')?.textContent === 'signed in: ann'"
 ANSWER_IS_SHOWN = "document.querySelector('.answer')?.textContent"
 
 pytestmark = browser_window.NEEDS_CHROMIUM
@@ -184,6 +185,16 @@ def wait_for_promotion(project: Project, version: str) -> str:
     return current
 
 
+def test_page_without_anything_to_decide_says_who_is_signed_in(
+    chromium: Any, server_address: str
+) -> None:
+    with open_page(chromium, f"{server_address}/monitoring") as (page, problems):
+        page.wait_for_function(VISITOR_IS_SHOWN)
+        assert "Nothing is monitored yet." in page.inner_text("h1")
+        assert not page.query_selector("button[data-act]")
+        assert not problems
+
+
 def test_own_page_has_live_widgets_and_requests_no_other_host(
     chromium: Any, server_address: str
 ) -> None:
@@ -191,6 +202,7 @@ def test_own_page_has_live_widgets_and_requests_no_other_host(
         page.click("button:has-text('press')", timeout=60_000)
         page.wait_for_selector("text=pressed", timeout=60_000)
         assert page.title() == "The project's own page"
+        page.wait_for_function(VISITOR_IS_SHOWN)
         assert not [problem for problem in problems if not problem.startswith("console:")]
 
 

@@ -14,10 +14,11 @@ fits them better, and the evaluation model is worse on them than earlier models 
 a refit fails
 
 1. if it hardly fits the held-out rows better: its gain is below a fifth of the smallest gain of a
-   reference refit, and the upper end of its interval is below half of that gain by more than half a
-   percent of the loss. A model with few parameters that is fitted on thousands of rows gains less
-   than that from having seen some of them, and the reference refits, which have fewer rows, gain
-   more: such gains do not show which rows a model was fitted on, but its scores do;
+   reference refit, and the upper end of its interval is below zero, or below half of that gain by
+   more than half a percent of the loss. A model with few parameters that is fitted on thousands of
+   rows gains less than that from having seen some of them, and the reference refits, which have
+   fewer rows, gain more: such gains do not show which rows a model was fitted on, but its scores
+   do;
 2. or if its scores differ more than those of any reference refit, and its gain is below half of
    the smallest gain of these;
 3. or if its scores differ more than three times as much, although the evaluation model is as good
@@ -183,7 +184,7 @@ def is_fitted_too_badly(agreement: RefitAgreement, limits: RefitLimits) -> bool:
     if gain is None or gain.value is None or gain.high is None:
         return gain is None and agreement.correlation == 0
     is_small = gain.value < _MIN_GAIN_SHARE * limits.reference_gain
-    min_bound = _MIN_GAIN_BOUND_SHARE * limits.reference_gain - _NEGLIGIBLE_GAIN
+    min_bound = max(0.0, _MIN_GAIN_BOUND_SHARE * limits.reference_gain - _NEGLIGIBLE_GAIN)
     return is_small and gain.high < min_bound
 
 

@@ -31,7 +31,7 @@ def read_prose(*cells: Any) -> list[str]:
     ("outputs", "tags", "expected"),
     [
         ([SHOWN], [], [PARAGRAPH]),
-        ([SHOWN], [CODE_INTRODUCTION_TAG], [PARAGRAPH]),
+        ([SHOWN], [CODE_INTRODUCTION_TAG], []),
         ([], [], [f"{PARAGRAPH[:-1]}."]),
         ([], [CODE_INTRODUCTION_TAG], []),
     ],

@@ -19,7 +19,7 @@ from mlops_kit.core.results import (
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.db.tables import ApprovalOutcome
 from mlops_kit.pipeline import report
-from mlops_kit.pipeline.report_views import RunDecision
+from mlops_kit.pipeline.run_decision import make_run_decision
 from mlops_kit.project.run_manifest import (
     BranchResult,
     GitStatus,
@@ -136,7 +136,7 @@ def test_page_of_a_run_that_waited_shows_the_decision(
     before = report.write_run_index(tmp_path, manifest).read_text(encoding="utf-8")
     assert "◆ Waiting for an approval" in before
     assert before.count("version 2 waits for an approval") == 2
-    decision = RunDecision(outcome, "ann", "too <slow>")
+    decision = make_run_decision(outcome, "ann", "too <slow>")
     after = report.write_run_index(tmp_path, manifest, decision).read_text(encoding="utf-8")
     assert badge in after
     assert f"Deploy: {line}" in after
