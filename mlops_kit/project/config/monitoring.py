@@ -21,6 +21,7 @@ DRIFT_TESTS_BY_KIND: dict[TestedKind, tuple[str, ...]] = {
 RETRAINING_REASON_NAMES = (
     "performance_drop",
     "concept_drift",
+    "incomplete_recovery",
     "confirmed_drift",
     "drift",
     "drift_cost",

@@ -11,6 +11,7 @@ import pytest
 
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict, Verdicts
 from mlops_kit.project.config.model import CostConfig
+from mlops_kit.project.config.monitoring import RETRAINING_REASON_NAMES
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.retrain import policy
 from mlops_kit.stages.retrain.blocked_retraining import describe_blocked_retraining
@@ -283,6 +284,14 @@ def test_missing_reason_is_named() -> None:
     names = ["drift", "performance_drop", "age"]
     decision = decide(DROP, DRIFT, when={"at_least": 3, "of": names})
     assert decision.reason.startswith("No: 2 of 3 required reasons apply (")
+
+
+def test_retrain_when_may_name_each_reason_of_this_package() -> None:
+    reasons = []
+    for name, rule in policy.RETRAINING_RULES.items():
+        if rule.role == policy.RuleRole.REASON:
+            reasons.append(name)
+    assert sorted(reasons) == sorted(RETRAINING_REASON_NAMES)
 
 
 def test_drop_that_retrain_when_does_not_name_is_explained() -> None:
