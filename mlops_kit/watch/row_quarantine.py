@@ -33,7 +33,6 @@ from mlops_kit.stages.monitor.incidents import (
 )
 from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK
 from mlops_kit.watch.alert_queue import update_incidents
-from mlops_kit.watch.change_detection import find_suspected_change
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.label_quarantine import find_label_faults, find_label_faults_since
 from mlops_kit.watch.records import WindowPerformance
@@ -81,11 +80,15 @@ def check_window_for_faults(context: WatchContext, window: WindowRecord, as_of: 
 
 
 def find_faulty_days_since(context: WatchContext, start: datetime, as_of: datetime) -> list[str]:
-    """Look for faults as a retraining does, report them, and list the days from a time on."""
+    """List the days with faults from a time on, for a comparison that a reinstatement makes.
+
+    Labels are also looked at in windows that are not over yet: unlike a retraining, a reinstatement
+    does not wait for their end. No incident is opened for them; a window that is over has its own.
+    """
     if not context.config.retrain.quarantine:
         return []
     faults = find_feed_faults(context, as_of)
-    _report_faults(context, faults, as_of)
+    faults += find_label_faults_since(context, start, as_of - context.config.label_delay)
     first_day = f"{start:%Y-%m-%d}"
     return [day for day in _list_days(faults) if day >= first_day]
 
@@ -131,9 +134,8 @@ def find_feed_faults(
 ) -> list[FeedFault]:
     """Find the faults of all days since the watch began, as far as they are known.
 
-    Labels are looked at in the windows whose performance is below its limit, in ``dropped_window``,
-    whose evaluation need not be stored yet, and from the day on since which the champion's daily
-    losses are higher.
+    Labels are looked at in the windows whose performance is below its limit, and in
+    ``dropped_window``, whose evaluation need not be stored yet.
     """
     statement = sa.select(WatchRecord).where(WatchRecord.model == context.config.name)
     progress = query_records(context.project, statement)
@@ -146,10 +148,6 @@ def find_feed_faults(
         is_dropped = dropped_window is not None and window.id == dropped_window.id
         if is_dropped or _is_below_limit(window):
             faults += find_label_faults(context, window)
-    change = find_suspected_change(context, as_of)
-    if change is not None:
-        labels_until = as_of - context.config.label_delay
-        faults += find_label_faults_since(context, change.time, labels_until)
     return faults
 
 

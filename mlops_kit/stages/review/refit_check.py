@@ -14,7 +14,7 @@ fits them better, and the evaluation model is worse on them than earlier models 
 a refit fails
 
 1. if it hardly fits the held-out rows better: its gain is below a fifth of the smallest gain of a
-   reference refit, and the upper end of its interval is below zero, or below half of that gain by
+   reference refit, and the upper end of its interval is at most zero, or below half of that gain by
    more than half a percent of the loss. A model with few parameters that is fitted on thousands of
    rows gains less than that from having seen some of them, and the reference refits, which have
    fewer rows, gain more: such gains do not show which rows a model was fitted on, but its scores
@@ -185,7 +185,7 @@ def is_fitted_too_badly(agreement: RefitAgreement, limits: RefitLimits) -> bool:
         return gain is None and agreement.correlation == 0
     is_small = gain.value < _MIN_GAIN_SHARE * limits.reference_gain
     min_bound = max(0.0, _MIN_GAIN_BOUND_SHARE * limits.reference_gain - _NEGLIGIBLE_GAIN)
-    return is_small and gain.high < min_bound
+    return is_small and gain.high <= min_bound  # equal: without a gain on any row
 
 
 def _explains_difference(agreement: RefitAgreement, limits: RefitLimits) -> bool:
