@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.tasks import to_score_array
 from mlops_kit.db.predictions import decode_feature_values, load_labeled_predictions
@@ -21,8 +19,6 @@ from mlops_kit.watch.change_detection import encode_version_labels
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.reference_data import ReferenceData
 
-_MIN_ROWS_SINCE_CHANGE = 100  # of a window; fewer than that reinstate no version either
-
 
 def find_label_faults(context: WatchContext, window: WindowRecord) -> list[FeedFault]:
     """Find a fault of the labels of a window: of all of it, else of days with enough rows.
@@ -37,38 +33,15 @@ def find_label_faults(context: WatchContext, window: WindowRecord) -> list[FeedF
     return _find_faults(context, window.version, rows, (start, end))
 
 
-def find_label_faults_since(
-    context: WatchContext, start: datetime, end: datetime
-) -> list[FeedFault]:
-    """Find the faults of the labels of the champion's rows in a period, window by window.
-
-    A window need not be over, and the last one has no later rows to compare it with: labels that
-    look flipped count as flipped until rows of the next window show that the concept is inverted.
-    Rows at or after ``end`` take no part even if they have a label.
-    """
-    version = context.get_champion().version.version
-    length = pd.Timedelta(context.config.watch.window)
-    last = pd.Timestamp(end)
-    window_start = pd.Timestamp(start)
-    rows = _load_rows(context, version, window_start - length, last)
-    faults = []
-    while window_start < last:
-        period = (window_start, min(window_start + length, last))
-        faults += _find_faults(context, version, rows, period, _MIN_ROWS_SINCE_CHANGE)
-        window_start += length
-    return faults
-
-
 def _find_faults(
     context: WatchContext,
     version: str,
     rows: pd.DataFrame,
     period: tuple[pd.Timestamp, pd.Timestamp],
-    min_rows: int = MIN_LABELED_ROWS,
 ) -> list[FeedFault]:
     """Find a fault of the labels of all of a period, else of days with enough rows."""
     start, end = period
-    whole = _find_fault(context, version, rows, period, min_rows)
+    whole = _find_fault(context, version, rows, period)
     if whole is not None:
         return [whole]
     local_days = rows["moment"].dt.tz_convert(context.config.timezone).dt.normalize()
@@ -105,7 +78,6 @@ def _find_fault(
     version: str,
     rows: pd.DataFrame,
     period: tuple[pd.Timestamp, pd.Timestamp],
-    min_rows: int = MIN_LABELED_ROWS,
 ) -> FeedFault | None:
     """Find a fault of the labels of a period."""
     start, end = period
@@ -117,7 +89,6 @@ def _find_fault(
         context.config.task,
         context.config.seed,
         _select_neighbors(context, version, rows, period),
-        min_rows,
     )
     if found is None:
         return None

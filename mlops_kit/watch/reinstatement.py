@@ -9,8 +9,8 @@ that comes and goes is answered with the models that know it. The idea is that o
 earlier models (Widmer & Kubat, "Learning in the presence of concept drift and hidden contexts",
 Machine Learning 23 (1996)).
 
-Days with faults of the feed or of the labels do not count (``mlops_kit.watch.row_quarantine``):
-flipped labels make a version that knows the inverted concept look better.
+Days with faults do not count (``mlops_kit.watch.row_quarantine``); those of labels are known once
+their window is over.
 
 A champion that was never better than the version before it is left to the rollback, and for
 ``retrain.cooldown`` after the champion has changed nothing is reinstated.

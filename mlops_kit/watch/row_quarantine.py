@@ -34,7 +34,7 @@ from mlops_kit.stages.monitor.incidents import (
 from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK
 from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.context import WatchContext
-from mlops_kit.watch.label_quarantine import find_label_faults, find_label_faults_since
+from mlops_kit.watch.label_quarantine import find_label_faults
 from mlops_kit.watch.records import WindowPerformance
 
 _REFERENCE_PERIOD = timedelta(days=90)  # before the watch began
@@ -82,13 +82,12 @@ def check_window_for_faults(context: WatchContext, window: WindowRecord, as_of: 
 def find_faulty_days_since(context: WatchContext, start: datetime, as_of: datetime) -> list[str]:
     """List the days with faults from a time on, for a comparison that a reinstatement makes.
 
-    Labels are also looked at in windows that are not over yet: unlike a retraining, a reinstatement
-    does not wait for their end. No incident is opened for them; a window that is over has its own.
+    Labels are looked at in windows that are over: an earlier version that knows the concept of the
+    labels is evidence against a fault, and waiting for the end of a window costs more.
     """
     if not context.config.retrain.quarantine:
         return []
     faults = find_feed_faults(context, as_of)
-    faults += find_label_faults_since(context, start, as_of - context.config.label_delay)
     first_day = f"{start:%Y-%m-%d}"
     return [day for day in _list_days(faults) if day >= first_day]
 

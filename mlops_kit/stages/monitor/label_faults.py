@@ -63,7 +63,6 @@ def find_label_fault(
     task: str,
     seed: int = 0,
     neighbors: Neighbors | None = None,
-    min_rows: int = MIN_LABELED_ROWS,
 ) -> tuple[FeedFaultKind, str] | None:
     """Find a fault of the labels of a window; None if there is none that can be told.
 
@@ -76,8 +75,6 @@ def find_label_fault(
         The task. Flipped labels are looked for with two classes and with numbers.
     neighbors : Neighbors, optional
         The rows around the window. Without them flipped labels are found by their mean only.
-    min_rows : int
-        With fewer labeled rows no fault is found.
 
     Notes
     -----
@@ -86,7 +83,7 @@ def find_label_fault(
     """
     window = _select_labeled(window)
     reference = _select_labeled(reference)
-    if min(len(window.labels), len(reference.labels)) < min_rows:
+    if min(len(window.labels), len(reference.labels)) < MIN_LABELED_ROWS:
         return None
     usual = _measure_association(reference.labels, reference.scores, task)
     present = _measure_association(window.labels, window.scores, task)

@@ -163,20 +163,6 @@ def test_earlier_version_serves_again_when_its_concept_returns(
     assert find_incident(copy, incidents.FEED_FAULT_SIGNAL) is None
 
 
-@pytest.mark.slow
-def test_flipped_labels_reinstate_no_version_before_they_last_for_a_window(
-    project: loader.Project, tmp_path: Path
-) -> None:
-    copy = loader.load_project(shutil.copytree(project.root, tmp_path / "flipped"))
-    original = watched.make_rows()["y"].to_numpy(int)
-    write_returning_concept(copy, 1 - original)  # version 2 knows the opposite of version 1
-    lines = replay_until(copy, "2024-02-18")  # the labels of seven days are known
-    assert get_champion(copy) == "2"
-    assert "no version is reinstated for rows with faults: 2024-02-10" in "\n".join(lines)
-    replay_until(copy, "2024-02-20")  # labels of the next window say that it is a concept
-    assert get_champion(copy) == "1"
-
-
 def test_worse_versions_are_rolled_back_and_two_stop_automatic_promotion(
     project: loader.Project,
 ) -> None:
